@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one tree of errors.
+
+    CubbyholeError
+    ├── ChannelError
+    │   ├── ChannelFull           503  no free slot, or no room in the arena, now
+    │   ├── EntryTooLarge         413  does not fit whatever is freed
+    │   ├── StaleOwner            500  this process was declared dead; its claim is void
+    │   ├── ChannelClosed         503  the segment or connection is gone
+    │   └── WrongLayout           500  another version of the segment's layout, or no segment at all
+    ├── NativeCoreMissing         500  the compiled part cannot be loaded; says what to install
+    ├── RequestError                   what a client did
+    │   ├── MalformedBody         400
+    │   ├── PayloadTooLarge       413
+    │   └── DeadlineExceeded      504
+    ├── WorkerError                    what happened to a worker
+    │   ├── WorkerDied            503
+    │   ├── WorkerFailedToStart   500
+    │   └── BatchSizeMismatch     500
+    └── DictionaryError                SharedDict (each also is the builtin a dict user expects)
+        ├── SegmentFull           (MemoryError)
+        ├── ValueTooLarge         (ValueError)
+        ├── UnknownType           (TypeError)
+        ├── SegmentClosed         (ValueError)
+        └── PlacesTaken           (OSError)
+
+`status` is the HTTP status with which a front answers; `code` is the stable word in logs, metrics and failure records.
+A text says what happened, the numbers with their units, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CubbyholeError(Exception):
+    """Root of all errors that Cubbyhole raises itself."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+
+class ChannelError(CubbyholeError):
+    """The channel could not carry an entry."""
+
+    code = "channel"
+
+
+class ChannelFull(ChannelError):
+    """There is no free slot or no free room in the arena at this moment; try again later."""
+
+    status = 503
+    code = "channel_full"
+
+
+class EntryTooLarge(ChannelError):
+    """The entry can never fit, however much is freed."""
+
+    status = 413
+    code = "entry_too_large"
+
+
+class StaleOwner(ChannelError):
+    """This process was declared dead and its entries given to others; it may not publish any more."""
+
+    code = "stale_owner"
+
+
+class ChannelClosed(ChannelError):
+    """The channel was closed under the caller."""
+
+    status = 503
+    code = "channel_closed"
+
+
+class WrongLayout(ChannelError):
+    """The memory is no segment, or one of another layout version."""
+
+    code = "wrong_layout"
+
+
+class NativeCoreMissing(CubbyholeError, ImportError):
+    """The compiled core cannot be loaded on this machine."""
+
+    code = "native_core_missing"
+
+
+class RequestError(CubbyholeError):
+    """A client's request cannot be served as it is."""
+
+    status = 400
+    code = "bad_request"
+
+
+class MalformedBody(RequestError):
+    """The body cannot be read as what its content type says."""
+
+    code = "malformed_body"
+
+
+class PayloadTooLarge(RequestError):
+    """The body is over the limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class DeadlineExceeded(RequestError):
+    """The time that the server allows a request is over."""
+
+    status = 504
+    code = "expired"
+
+
+class WorkerError(CubbyholeError):
+    """A worker could not do its part."""
+
+    code = "worker"
+
+
+class WorkerDied(WorkerError):
+    """The worker that held the entry ended."""
+
+    status = 503
+    code = "worker_died"
+
+
+class WorkerFailedToStart(WorkerError):
+    """`setup` raised or the process ended before it was ready."""
+
+    code = "worker_failed_to_start"
+
+
+class BatchSizeMismatch(WorkerError):
+    """`unbatch` did not give one output for each input."""
+
+    code = "batch_size_mismatch"
+
+
+class DictionaryError(CubbyholeError):
+    """`SharedDict` could not do what was asked."""
+
+    code = "dictionary"
+
+
+class SegmentFull(DictionaryError, MemoryError):
+    """No room for the value now; deleting keys makes room."""
+
+    code = "segment_full"
+
+
+class ValueTooLarge(DictionaryError, ValueError):
+    """The value is larger than the whole segment can ever hold."""
+
+    code = "value_too_large"
+
+
+class UnknownType(DictionaryError, TypeError):
+    """The value's type cannot be stored without `allow_pickle=True`."""
+
+    code = "unknown_type"
+
+
+class SegmentClosed(DictionaryError, ValueError):
+    """The dictionary was closed in this process."""
+
+    code = "segment_closed"
+
+
+class PlacesTaken(DictionaryError, OSError):
+    """More processes want to attach than the segment has places for."""
+
+    code = "places_taken"

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is there and in which state: one cell for each process, in a memfd that all processes of a server map.
+
+It is what `/health` and the supervisor read. Each cell has a single writer (its process, or the supervisor once that process
+is dead) and stands alone: no cell orders another, so plain stores of one aligned word suffice and nothing here needs a fence.
+Entries are never in it; they are in the channel.
+
+Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | 3 spare
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import os
+import tempfile
+from multiprocessing import reduction
+from typing import Any
+
+_WORDS = 8  # 64 bytes: a cell to a cache line, so that heartbeats do not disturb each other
+
+
+class ProcessState(enum.IntEnum):
+    """LitServe's words for a worker's state (`WorkerSetupStatus`), and 0 for a process that was not started yet."""
+
+    ABSENT = 0
+    STARTING = 1
+    READY = 2
+    ERROR = 3
+    FINISHED = 4
+    DRAINING = 5
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("cubbyhole-roster", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:  # macOS: an unlinked file
+        return os.dup(file.fileno())
+
+
+class Roster:
+    """Cells 0..fronts-1 are fronts, then workers, then one for the supervisor (`supervisor`)."""
+
+    def __init__(self, fd: int, fronts: int, workers: int) -> None:
+        self.fronts = fronts
+        self.workers = workers
+        self._fd = fd
+        self._map = mmap.mmap(fd, (fronts + workers + 1) * _WORDS * 8)
+        self._cells = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def create(cls, fronts: int, workers: int) -> Roster:
+        """Make an empty roster."""
+        fd = _anonymous_file()
+        os.ftruncate(fd, (fronts + workers + 1) * _WORDS * 8)
+        return cls(fd, fronts, workers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (reduction.DupFd(self._fd), self.fronts, self.workers)
+
+    @property
+    def supervisor(self) -> int:
+        """The supervisor's cell: its state says READY or DRAINING for the whole server."""
+        return self.fronts + self.workers
+
+    def worker_cell(self, index: int) -> int:
+        """Return the cell of worker `index`."""
+        return self.fronts + index
+
+    def state(self, cell: int) -> ProcessState:
+        """Read a process's state."""
+        return ProcessState(self._cells[cell * _WORDS])
+
+    def set_state(self, cell: int, state: ProcessState) -> None:
+        """Say what state a process is in."""
+        self._cells[cell * _WORDS] = state
+
+    def beat(self, cell: int, now_ns: int) -> None:
+        """Say that a process is alive at `now_ns`."""
+        self._cells[cell * _WORDS + 1] = now_ns
+
+    def last_beat_ns(self, cell: int) -> int:
+        """Return when a process last beat, in monotonic ns; 0: never."""
+        return self._cells[cell * _WORDS + 1]
+
+    def set_pid(self, cell: int, pid: int) -> None:
+        """Say which process has the cell."""
+        self._cells[cell * _WORDS + 2] = pid
+
+    def pid(self, cell: int) -> int:
+        """Return the pid in a cell; 0: none."""
+        return self._cells[cell * _WORDS + 2]
+
+    def set_active(self, cell: int, count: int) -> None:
+        """Say how many requests a front has open."""
+        self._cells[cell * _WORDS + 3] = count
+
+    def active_total(self) -> int:
+        """Return the open requests over all fronts."""
+        return sum(self._cells[cell * _WORDS + 3] for cell in range(self.fronts))
+
+    def count_restart(self, cell: int) -> int:
+        """Add one to a process's restarts and return the new count."""
+        self._cells[cell * _WORDS + 4] += 1
+        return self._cells[cell * _WORDS + 4]
+
+    def restarts(self, cell: int) -> int:
+        """Return how often a process was started again."""
+        return self._cells[cell * _WORDS + 4]
+
+    def workers_ready(self) -> bool:
+        """Return whether every worker is ready, which is what `/health` asks."""
+        ready = ProcessState.READY
+        return self.workers > 0 and all(
+            self._cells[(self.fronts + index) * _WORDS] == ready for index in range(self.workers)
+        )
+
+    def close(self) -> None:
+        """Unmap; the memory goes when the last process did."""
+        self._cells.release()
+        self._map.close()
+        os.close(self._fd)
+
+
+def _rebuild(dup: Any, fronts: int, workers: int) -> Roster:
+    return Roster(dup.detach(), fronts, workers)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server was asked to be: frozen, complete, checked before the first process starts.
+
+`LitServer` turns LitServe's parameters into these; nothing below `server.py` knows LitServe's parameter names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One API of the server. Its index in `ServerSettings.endpoints` is its number in the channel.
+
+    Attributes:
+        path: HTTP path of the API, starts with "/".
+        workers: One device name for each of its workers, e.g. ("cpu", "cpu") or ("cuda:0", "cuda:1").
+        stream: Whether answers are streams.
+        max_batch_size: 1 means no batching.
+        batch_timeout_s: How long a batch stays open after its first request.
+        is_async: Whether the API's methods are coroutines.
+        timeout_s: From the request's arrival to its answer, queueing and execution; inf for none.
+        retry_on_worker_death: Run a request again elsewhere if its worker dies.
+    """
+
+    path: str = "/predict"
+    workers: tuple[str, ...] = ("cpu",)
+    stream: bool = False
+    max_batch_size: int = 1
+    batch_timeout_s: float = 0.0
+    is_async: bool = False
+    timeout_s: float = 30.0
+    retry_on_worker_death: bool = False
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole server.
+
+    Attributes:
+        endpoints: In the order of the APIs given to `LitServer`.
+        channel: Name in `channels.registry`.
+        slots: Requests in flight for each front.
+        arena_bytes: See `ChannelSettings`.
+        max_payload_bytes: Largest request body; None: what the arena can hold.
+        healthcheck_path, info_path, shutdown_path: HTTP paths; shutdown_path None: no such endpoint.
+        restart_workers: Start a dead worker again. Ours is on; see docs/migrating.md.
+        track_requests: Count active requests.
+        server_timing: Add a `Server-Timing` header: how long each request spent in each state of its entry.
+        drain_timeout_s: How long accepted requests may go on after SIGTERM.
+        model_metadata: Shown by `info_path`; JSON-able.
+    """
+
+    endpoints: tuple[EndpointSettings, ...]
+    channel: str = "shm"
+    slots: int = 1024
+    arena_bytes: int = 1 << 30
+    max_payload_bytes: int | None = None
+    healthcheck_path: str = "/health"
+    info_path: str = "/info"
+    shutdown_path: str | None = None
+    restart_workers: bool = True
+    track_requests: bool = False
+    server_timing: bool = False
+    drain_timeout_s: float = 30.0
+    model_metadata: Any = None
+
+    @property
+    def workers_total(self) -> int:
+        """Model processes over all endpoints."""
+        return sum(len(endpoint.workers) for endpoint in self.endpoints)
+
+    def worker_place(self, index: int) -> tuple[int, int, str]:
+        """Return (endpoint number, number within that endpoint, device) of worker `index` of the whole server."""
+        for number, endpoint in enumerate(self.endpoints):
+            if index < len(endpoint.workers):
+                return number, index, endpoint.workers[index]
+            index -= len(endpoint.workers)
+        raise IndexError(f"worker {index} of {self.workers_total}")
