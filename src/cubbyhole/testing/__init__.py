@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""For tests of code that uses or extends Cubbyhole."""
