@@ -12,6 +12,7 @@
     ├── RequestError                   what a client did
     │   ├── MalformedBody         400
     │   ├── PayloadTooLarge       413
+    │   ├── HTTPError             (its own `status_code`, as FastAPI's HTTPException has it)
     │   └── DeadlineExceeded      504
     ├── WorkerError                    what happened to a worker
     │   ├── WorkerDied            503
@@ -30,7 +31,10 @@ A text says what happened, the numbers with their units, and what to do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class CubbyholeError(Exception):
@@ -103,6 +107,29 @@ class PayloadTooLarge(RequestError):
 
     status = 413
     code = "payload_too_large"
+
+
+class HTTPError(RequestError):
+    """An answer as an exception, for code that must not import FastAPI.
+
+    It has the attributes of FastAPI's `HTTPException`, and whoever catches one goes by these attributes and not by the
+    class, so both are answered alike.
+
+    Attributes:
+        status_code: HTTP status of the answer.
+        detail: JSON-able; sent as `{"detail": detail}`.
+        headers: Sent with the answer, or None.
+    """
+
+    code = "http_error"
+
+    def __init__(
+        self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(f"{status_code}: {detail}")
+        self.status_code = status_code
+        self.detail = detail
+        self.headers = headers
 
 
 class DeadlineExceeded(RequestError):
