@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The native core: C11 atomics in `cbh_*.[ch]`, thin Cython bindings. Only `channels.shm` and `dictionary` import it."""
