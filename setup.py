@@ -13,7 +13,9 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = "src/cubbyhole/_native"
 SANITIZE = os.environ.get("CUBBYHOLE_SANITIZE", "")
-CRASH_POINTS = os.environ.get("CUBBYHOLE_CRASH_POINTS", "")  # tests/native: SIGKILL at a chosen instruction
+CRASH_POINTS = os.environ.get(
+    "CUBBYHOLE_CRASH_POINTS", ""
+)  # tests/native: SIGKILL at a chosen instruction
 MODULES = {
     "_segment": ["cbh_segment.c", "cbh_heap.c"],
     "_entries": ["cbh_dict.c", "cbh_stream.c", "cbh_bell.c", "cbh_segment.c", "cbh_heap.c"],
@@ -26,7 +28,14 @@ def extensions():
         return []  # the segment is a memfd, the doorbells are eventfds
     from Cython.Build import cythonize
 
-    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"]
+    flags = [
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+        "-fvisibility=hidden",
+    ]
     links = []
     if SANITIZE:
         flags = [*flags, "-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}"]
@@ -37,7 +46,9 @@ def extensions():
         Extension(
             f"cubbyhole._native.{module}",
             sources=[f"{NATIVE}/{module}.pyx", *(f"{NATIVE}/{source}" for source in sources)],
-            depends=[f"{NATIVE}/{name}" for name in os.listdir(NATIVE) if name.endswith((".h", ".pxd"))],
+            depends=[
+                f"{NATIVE}/{name}" for name in os.listdir(NATIVE) if name.endswith((".h", ".pxd"))
+            ],
             include_dirs=[NATIVE],
             extra_compile_args=flags,
             extra_link_args=links,
@@ -45,7 +56,9 @@ def extensions():
         for module, sources in MODULES.items()
         if os.path.exists(f"{NATIVE}/{module}.pyx")
     ]
-    return cythonize(found, include_path=["src"], quiet=True, compiler_directives={"language_level": "3"})
+    return cythonize(
+        found, include_path=["src"], quiet=True, compiler_directives={"language_level": "3"}
+    )
 
 
 class OptionalBuild(build_ext):
@@ -57,7 +70,10 @@ class OptionalBuild(build_ext):
         except Exception as error:
             if os.environ.get("CUBBYHOLE_REQUIRE_NATIVE") or SANITIZE:
                 raise
-            print(f"cubbyhole: the native core was not built ({error}); install gcc and Python's headers", file=sys.stderr)
+            print(
+                f"cubbyhole: the native core was not built ({error}); install gcc and Python's headers",
+                file=sys.stderr,
+            )
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})

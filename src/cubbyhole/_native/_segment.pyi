@@ -13,7 +13,9 @@ class CoreError(Exception):
 
 class Segment:
     @classmethod
-    def create(cls, kind: int, body_bytes: int, arena_bytes: int, parameters: Sequence[int] = ()) -> int: ...
+    def create(
+        cls, kind: int, body_bytes: int, arena_bytes: int, parameters: Sequence[int] = ()
+    ) -> int: ...
     @classmethod
     def attach(cls, fd: int, kind: int) -> Segment: ...
     @property
