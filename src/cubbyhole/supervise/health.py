@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find workers that hang: one that holds an entry past its deadline and has stopped to beat.
+
+Flow:  pool.py, once a second -> StallWatch.stalled() -> pool ends the worker -> death is handled as any other
+Owns:  nothing. Reads the roster (heartbeats) and, only if something is claimed, the channel's snapshot.
+
+The client had its 504 at the deadline already, from its front. Here the worker is the matter: `predict` that never
+returns would keep it for ever. A worker whose loop still beats (an asyncio worker with one late task) can help itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cubbyhole.core.entries import EntryState
+
+if TYPE_CHECKING:
+    from cubbyhole.channels.base import Channel
+    from cubbyhole.core.roster import Roster
+
+GRACE_NS = 1_000_000_000  # a predict that ends just after its deadline is late, not hung: not worth a restart
+STALE_NS = 2_000_000_000  # workers beat at least once a second while their loop turns
+LOOK_EVERY_NS = 1_000_000_000
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """A worker that hangs, and on what."""
+
+    worker: int
+    entry_id: int
+    overdue_ms: int
+
+
+class StallWatch:
+    """Looks at the channel at most once a second."""
+
+    def __init__(self, channel: Channel, roster: Roster) -> None:
+        self._channel = channel
+        self._roster = roster
+        self._last_look_ns = 0
+
+    def stalled(self, now_ns: int) -> list[Stall]:
+        """Return the workers to end now, each with the entry that is most overdue."""
+        if now_ns - self._last_look_ns < LOOK_EVERY_NS:
+            return []
+        self._last_look_ns = now_ns
+        silent = [index for index in range(self._roster.workers) if self._is_silent(index, now_ns)]
+        if not silent or not self._channel.statistics().claimed:
+            return []
+        found: dict[int, Stall] = {}
+        claimed = EntryState.CLAIMED.name
+        for entry in self._channel.snapshot():
+            if entry.owner not in silent or entry.state.upper() != claimed:
+                continue  # streams that flow may outlive their deadline: it is for the first chunk
+            overdue_ns = now_ns - entry.deadline_ns if entry.deadline_ns else 0
+            if overdue_ns < GRACE_NS:
+                continue
+            stall = Stall(entry.owner, entry.id, overdue_ns // 1_000_000)
+            if entry.owner not in found or stall.overdue_ms > found[entry.owner].overdue_ms:
+                found[entry.owner] = stall
+        return list(found.values())
+
+    def _is_silent(self, index: int, now_ns: int) -> bool:
+        cell = self._roster.worker_cell(index)
+        return self._roster.pid(cell) != 0 and now_ns - self._roster.last_beat_ns(cell) >= STALE_NS
