@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenAI chat under LitServe's import path. It is kept in openai_chat.py and openai_models.py."""
+
+from __future__ import annotations
+
+from cubbyhole.specs.openai_chat import OpenAISpec
+from cubbyhole.specs.openai_models import (
+    AudioContent,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+    ChatCompletionResponseChoice,
+    ChatCompletionStreamingChoice,
+    ChatMessage,
+    ChatMessageWithUsage,
+    ChoiceDelta,
+    Function,
+    FunctionCall,
+    ImageContent,
+    ImageContentURL,
+    InputAudio,
+    JSONSchema,
+    ResponseFormat,
+    ResponseFormatJSONObject,
+    ResponseFormatJSONSchema,
+    ResponseFormatText,
+    StreamOptions,
+    TextContent,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    UsageInfo,
+)
+
+__all__ = [
+    "AudioContent",
+    "ChatCompletionChunk",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
+    "ChatCompletionResponseChoice",
+    "ChatCompletionStreamingChoice",
+    "ChatMessage",
+    "ChatMessageWithUsage",
+    "ChoiceDelta",
+    "Function",
+    "FunctionCall",
+    "ImageContent",
+    "ImageContentURL",
+    "InputAudio",
+    "JSONSchema",
+    "OpenAISpec",
+    "ResponseFormat",
+    "ResponseFormatJSONObject",
+    "ResponseFormatJSONSchema",
+    "ResponseFormatText",
+    "StreamOptions",
+    "TextContent",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
+    "UsageInfo",
+]
