@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`cubbyhole demo`: arguments only; the demo itself is `cubbyhole.demo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(help="Processes that hold the model.", min=1)] = 1,
+    once: Annotated[bool, typer.Option("--once", help="Read the samples and stop.")] = False,
+) -> None:
+    """Serve a model that reads text from images: try it on three samples, then on your own in the browser."""
+    from rich.console import Console
+
+    from cubbyhole.demo.show import missing, perform
+
+    console = Console()
+    lacking = missing()
+    if lacking:
+        console.print(
+            f"The demo needs what is not installed ({', '.join(lacking)}): "
+            "pip install 'cubbyhole\\[demo]', or in a clone: pip install '.\\[demo]'",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    raise typer.Exit(perform(console, host=host, port=port, workers=workers, once=once))
