@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition root: the one place that joins channel, fronts, workers and supervisor.
+
+Flow:  LitServer.run -> serve(): bind -> channel, roster, life line -> spawn workers -> import the web stack meanwhile
+       -> a worker is ready -> listen, fork fronts -> supervise -> drain
+       tests -> launch(): the same without fronts; the app runs in the caller's process
+Owns:  everything that a server has, for as long as `serve` or a `Running` lasts.
+
+Order matters: workers come first because their imports take longest, and they run in parallel with the supervisor's own.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cubbyhole.channels.base import ChannelSettings
+from cubbyhole.channels.registry import create_channel
+from cubbyhole.core.errors import NativeCoreMissing, WorkerFailedToStart
+from cubbyhole.core.roster import ProcessState, Roster
+from cubbyhole.observe import log
+from cubbyhole.supervise import listening
+from cubbyhole.supervise.devices import usable_cores
+from cubbyhole.supervise.drain import SignalPipe, drain
+from cubbyhole.supervise.lifeline import Lifeline
+from cubbyhole.supervise.pool import Place, Pool
+from cubbyhole.supervise.process import Child, fork_child, spawn_child
+from cubbyhole.worker.main import WorkerArguments, run_worker
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from cubbyhole.channels.base import Channel
+    from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.server import LitServer
+
+logger = logging.getLogger(__name__)
+
+FALLBACK_CHANNEL = "sockets"
+
+
+class Wire(msgspec.Struct):
+    """What all processes of a server share."""
+
+    settings: ServerSettings
+    channel: Channel
+    roster: Roster
+    lifeline: Lifeline
+
+    def close(self) -> None:
+        """Let every child end, and free the memory."""
+        self.lifeline.close()
+        self.channel.close()
+        self.roster.close()
+
+
+class Running:
+    """A server whose workers run and whose HTTP side is the caller's business: for tests, from `launch`.
+
+    Used as a context manager: everything has ended when it is left.
+    """
+
+    def __init__(self, wire: Wire, pool: Pool, signals: SignalPipe) -> None:
+        self.settings = wire.settings
+        self.channel = wire.channel
+        self.roster = wire.roster
+        self._wire = wire
+        self._pool = pool
+        self._signals = signals
+        self._changed = threading.Condition()
+        self._ended = False
+        self._thread = threading.Thread(target=self._supervise, name="cubbyhole-supervisor")
+
+    def __enter__(self) -> Running:
+        """Start the workers; does not wait for them."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers and free the memory."""
+        self._signals.stop("stop")
+        self._thread.join()
+        self._signals.close()
+        self._wire.close()
+
+    def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Wait until every worker is ready.
+
+        Raises:
+            WorkerFailedToStart: a worker ended before it was ready.
+            TimeoutError: still not ready after `timeout_s` seconds.
+        """
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: self.roster.workers_ready() or self._ended or self._pool.failed_starts(),
+                timeout_s,
+            )
+        failed = self._pool.failed_starts()
+        if failed:
+            raise WorkerFailedToStart("; ".join(failed))
+        if not done:
+            raise TimeoutError(
+                f"The workers are not ready after {timeout_s} s; `setup` takes longer or hangs."
+            )
+
+    def _supervise(self) -> None:
+        try:
+            self._pool.start("worker")
+            while not self._signals.causes and not self._pool.failure:
+                self._pool.turn([self._signals.fileno()])
+                if self._pool.any_ready():
+                    self._pool.settle()
+                self._notify()
+            _drain(self._wire, self._pool, self._signals, [])
+        finally:
+            self._ended = True
+            self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def serve(  # noqa: PLR0913  run()'s options arrive here
+    server: LitServer,
+    settings: ServerSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    num_api_servers: int | None = None,
+    log_level: str = "info",
+    pretty_logs: bool = False,
+    uvicorn_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or a failure; returns after an orderly end.
+
+    Args:
+        server: Its APIs go to the workers, its app to the fronts.
+        settings: What the server was asked to be.
+        host: Address to listen on.
+        port: 0 takes a free one.
+        num_api_servers: Fronts; None: `choose_fronts`.
+        log_level: For Cubbyhole's and uvicorn's records.
+        pretty_logs: Records through rich.
+        uvicorn_options: Further arguments of `uvicorn.Config`.
+
+    Raises:
+        RuntimeError: no worker could be started (LitServe's text).
+        WorkerDied, WorkerFailedToStart: the server had to end; accepted requests were answered first.
+        OSError: the port is taken.
+    """
+    log.configure(log_level, pretty=pretty_logs)
+    fronts = choose_fronts(settings) if num_api_servers is None else num_api_servers
+    signals = SignalPipe()
+    signals.install()
+    sockets: list[socket.socket] = []
+    try:
+        sockets = listening.bind(host, port, fronts)
+        wire = open_wire(settings, fronts)
+        options = {"log_level": log_level, **(uvicorn_options or {})}
+        options.update(host=host, port=sockets[0].getsockname()[1])
+        pool = Pool(
+            [
+                *_worker_places(server, wire, log_level),
+                *_front_places(server, wire, sockets, options),
+            ],
+            wire.channel,
+            wire.roster,
+            restart_workers=settings.restart_workers,
+        )
+        wire.roster.set_pid(
+            wire.roster.supervisor, os.getpid()
+        )  # whom the shutdown endpoint signals
+        try:
+            _supervise(server, wire, pool, signals, sockets, options)
+        finally:
+            for role in ("front", "worker"):  # after an orderly end there are none
+                pool.retire(role)
+                pool.kill(role)
+                while pool.alive(role):
+                    pool.turn()
+            wire.close()
+    finally:
+        listening.close(sockets)
+        signals.restore()
+        signals.close()
+
+
+def launch(server: LitServer, settings: ServerSettings, *, log_level: str = "info") -> Running:
+    """Build a server without fronts, for tests: enter the result to start its workers.
+
+    The app runs in the caller's process and opens `channel.front(0)` there.
+    """
+    wire = open_wire(settings, 1)
+    pool = Pool(
+        _worker_places(server, wire, log_level),
+        wire.channel,
+        wire.roster,
+        restart_workers=settings.restart_workers,
+    )
+    return Running(wire, pool, SignalPipe())
+
+
+def choose_fronts(settings: ServerSettings) -> int:
+    """Return how many HTTP processes to run where nobody said: one per worker, but not more than there are cores.
+
+    LitServe takes one per worker. A front is bound by CPU (about 0.1 ms a request), so beyond the cores more of them
+    only take time from the models.
+    """
+    return max(1, min(settings.workers_total, usable_cores()))
+
+
+def open_wire(settings: ServerSettings, fronts: int) -> Wire:
+    """Make the channel, the roster and the life line; the channel without a native core is "sockets"."""
+    sizes = ChannelSettings(
+        fronts=fronts,
+        workers=settings.workers_total,
+        endpoints=len(settings.endpoints),
+        slots=settings.slots,
+        arena_bytes=settings.arena_bytes,
+    )
+    try:
+        channel = create_channel(settings.channel, sizes)
+    except NativeCoreMissing as error:
+        logger.warning(
+            "channel replaced: wanted=%s used=%s reason=%s",
+            settings.channel,
+            FALLBACK_CHANNEL,
+            error,
+        )
+        settings = msgspec.structs.replace(settings, channel=FALLBACK_CHANNEL)
+        channel = create_channel(FALLBACK_CHANNEL, sizes)
+    # The life line comes last: a channel that forks a process of its own must not hold it.
+    return Wire(settings, channel, Roster.create(fronts, settings.workers_total), Lifeline.create())
+
+
+def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
+    places = []
+    for index in range(wire.settings.workers_total):
+        endpoint, number, device = wire.settings.worker_place(index)
+        arguments = WorkerArguments(
+            index=index,
+            endpoint=endpoint,
+            number=number,
+            device=device,
+            lit_api=server.lit_apis[endpoint],
+            settings=wire.settings,
+            channel=wire.channel,
+            roster=wire.roster,
+            callbacks=server.callbacks,
+            lifeline=wire.lifeline,
+            log_level=log_level,
+        )
+        places.append(
+            Place(
+                role="worker",
+                index=index,
+                cell=wire.roster.worker_cell(index),
+                start=_starter(spawn_child, "worker", index, run_worker, arguments),
+                label=f"endpoint={wire.settings.endpoints[endpoint].path} device={device}",
+            )
+        )
+    return places
+
+
+def _front_places(
+    server: LitServer, wire: Wire, sockets: list[socket.socket], options: dict[str, Any]
+) -> list[Place]:
+    def run(index: int) -> None:
+        from cubbyhole.front.main import FrontArguments, run_front
+
+        # A copy of a sibling's socket would go on listening after the sibling has closed it.
+        listening.close([sock for sock in sockets if sock is not sockets[index]])
+        run_front(
+            FrontArguments(
+                index=index,
+                server=server,
+                settings=wire.settings,
+                channel=wire.channel,
+                roster=wire.roster,
+                sockets=[sockets[index]],
+                lifeline=wire.lifeline,
+                uvicorn_options=options,
+            )
+        )
+
+    return [
+        Place(
+            role="front",
+            index=index,
+            cell=index,
+            start=_starter(fork_child, "front", index, run, index),
+        )
+        for index in range(len(sockets))
+    ]
+
+
+def _starter(
+    start: Callable[..., Child], role: str, index: int, target: Callable[..., None], arguments: Any
+) -> Callable[[], Child]:
+    return lambda: start(role, index, target, arguments)
+
+
+def _supervise(
+    server: LitServer,
+    wire: Wire,
+    pool: Pool,
+    signals: SignalPipe,
+    sockets: list[socket.socket],
+    options: dict[str, Any],
+) -> None:
+    pool.start("worker")
+    import uvicorn
+
+    web = uvicorn.Config(
+        server.app, **options
+    )  # also applies uvicorn's logging, for the line below
+    while not signals.causes and not pool.any_ready() and pool.alive("worker"):
+        pool.turn([signals.fileno()])
+    if not signals.causes and not pool.any_ready():
+        cause = WorkerFailedToStart("; ".join(pool.failed_starts()))
+        raise RuntimeError("One or more workers failed to start. Shutting down LitServe") from cause
+    if not signals.causes:
+        _open(server, wire, pool, sockets, web)
+    while not signals.causes and not pool.failure:
+        pool.turn([signals.fileno()])
+    _drain(wire, pool, signals, sockets)
+    if pool.failure:
+        raise pool.failure
+
+
+def _open(
+    server: LitServer, wire: Wire, pool: Pool, sockets: list[socket.socket], web: Any
+) -> None:
+    listening.listen(sockets)
+    wire.roster.set_state(wire.roster.supervisor, ProcessState.READY)
+    gc.freeze()  # what fronts share with the supervisor stays shared: their collector does not touch it
+    pool.start("front")
+    pool.settle()
+    scheme = "https" if web.is_ssl else "http"
+    shown = f"[{web.host}]" if ":" in web.host else web.host
+    address = f"{scheme}://{shown}:{web.port}"
+    logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", address)
+    if server.app.docs_url is not None:
+        print(f"Swagger UI is available at {address}/docs", flush=True)  # noqa: T201  LitServe's line, read by scripts
+
+
+def _drain(wire: Wire, pool: Pool, signals: SignalPipe, sockets: list[socket.socket]) -> None:
+    drain(
+        pool,
+        wire.roster,
+        signals,
+        timeout_s=wire.settings.drain_timeout_s,
+        stop_listening=lambda: listening.close(sockets),
+        in_flight=lambda: wire.channel.statistics().slots_used,
+    )
