@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ from cubbyhole.worker.main import WorkerArguments, run_worker
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
+
+    from typing_extensions import Self
 
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.settings import ServerSettings
@@ -77,7 +80,7 @@ class Running:
         self._ended = False
         self._thread = threading.Thread(target=self._supervise, name="cubbyhole-supervisor")
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         """Start the workers; does not wait for them."""
         self._thread.start()
         return self
@@ -127,7 +130,7 @@ class Running:
             self._changed.notify_all()
 
 
-def serve(  # noqa: PLR0913  run()'s options arrive here
+def serve(
     server: LitServer,
     settings: ServerSettings,
     *,
@@ -272,6 +275,8 @@ def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]
 def _front_places(
     server: LitServer, wire: Wire, sockets: list[socket.socket], options: dict[str, Any]
 ) -> list[Place]:
+    supervisor = os.getpid()
+
     def run(index: int) -> None:
         from cubbyhole.front.main import FrontArguments, run_front
 
@@ -287,6 +292,7 @@ def _front_places(
                 sockets=[sockets[index]],
                 lifeline=wire.lifeline,
                 uvicorn_options=options,
+                shut_down=lambda: os.kill(supervisor, signal.SIGTERM),
             )
         )
 
