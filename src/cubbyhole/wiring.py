@@ -165,34 +165,37 @@ def serve(
     sockets: list[socket.socket] = []
     try:
         sockets = listening.bind(host, port, fronts)
-        wire = open_wire(settings, fronts)
         options = {"log_level": log_level, **(uvicorn_options or {})}
         options.update(host=host, port=sockets[0].getsockname()[1])
-        pool = Pool(
-            [
-                *_worker_places(server, wire, log_level),
-                *_front_places(server, wire, sockets, options),
-            ],
-            wire.channel,
-            wire.roster,
-            restart_workers=settings.restart_workers,
-        )
-        wire.roster.set_pid(
-            wire.roster.supervisor, os.getpid()
-        )  # whom the shutdown endpoint signals
-        try:
-            _supervise(server, wire, pool, signals, sockets, options)
-        finally:
-            for role in ("front", "worker"):  # after an orderly end there are none
-                pool.retire(role)
-                pool.kill(role)
-                while pool.alive(role):
-                    pool.turn()
-            wire.close()
+        _serve_on(server, open_wire(settings, fronts), signals, sockets, options)
     finally:
         listening.close(sockets)
         signals.restore()
         signals.close()
+
+
+def _serve_on(
+    server: LitServer,
+    wire: Wire,
+    signals: SignalPipe,
+    sockets: list[socket.socket],
+    options: dict[str, Any],
+) -> None:
+    pool = Pool(
+        [
+            *_worker_places(server, wire, options["log_level"]),
+            *_front_places(server, wire, sockets, options),
+        ],
+        wire.channel,
+        wire.roster,
+        restart_workers=wire.settings.restart_workers,
+    )
+    wire.roster.set_pid(wire.roster.supervisor, os.getpid())
+    try:
+        _supervise(server, wire, pool, signals, sockets, options)
+    finally:
+        pool.end()
+        wire.close()
 
 
 def launch(server: LitServer, settings: ServerSettings, *, log_level: str = "info") -> Running:

@@ -121,6 +121,15 @@ class Pool:
                 logger.warning("%s killed: %s=%d pid=%d", role, role, place.index, place.child.pid)
                 place.child.signal(signal.SIGKILL)
 
+    def end(self) -> None:
+        """Kill whatever lives and wait for it; after an orderly drain there is nothing."""
+        roles: tuple[Role, ...] = ("front", "worker")
+        for role in roles:
+            self.retire(role)
+            self.kill(role)
+            while self.alive(role):
+                self.turn()
+
     def alive(self, role: Role) -> int:
         """Return how many processes of a role live."""
         return sum(place.child is not None for place in self._of(role))

@@ -80,11 +80,7 @@ class House:
         return self.roster.pid(self.roster.worker_cell(index))
 
     def close(self) -> None:
-        for role in ("front", "worker"):
-            self.pool.retire(role)
-            self.pool.kill(role)
-            while self.pool.alive(role):
-                self.pool.turn()
+        self.pool.end()
         self.lifeline.close()
         self.roster.close()
 
@@ -277,3 +273,13 @@ def test_a_stalled_worker_is_ended_and_replaced(
     home.roster.beat(home.roster.worker_cell(0), now_ns() - 5 * SECOND)
     home.turn_until(lambda: home.worker_pid(0) not in (0, pid), wait_until)
     assert home.channel.reclaimed == [("worker", 0)]
+
+
+def test_ending_kills_the_stubborn(
+    house: Callable[..., House], wait_until: Callable[..., object]
+) -> None:
+    home = house("stubborn", "hang_in_setup")
+    home.pool.start("worker")
+    home.turn_until(home.pool.any_ready, wait_until)
+    home.pool.end()
+    assert home.pool.alive("worker") == 0
