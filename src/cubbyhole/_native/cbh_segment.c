@@ -17,6 +17,13 @@
 
 #define PAGE 4096ull
 
+#ifdef CBH_CRASH_POINTS
+int cbh_crash_armed;
+void cbh_crash_here(int point) {
+  if (cbh_crash_armed == point) kill(getpid(), SIGKILL);
+}
+#endif
+
 uint64_t cbh_now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -203,19 +210,27 @@ void cbh_place_leave(cbh_segment *segment) {
   segment->place = CBH_OBSERVER;
 }
 
-int cbh_place_reap(cbh_segment *segment, uint32_t place) {
+int cbh_place_fence(cbh_segment *segment, uint32_t place) {
   if (place >= CBH_PLACES) return CBH_CORRUPT;
   cbh_place *p = &segment->places[place];
   uint64_t word = atomic_load_explicit(&p->word, memory_order_acquire);
-  if (word_phase(word) == CBH_PLACE_FREE) return CBH_OK;
-  // A raised epoch first: from here on nothing that the old process does counts. The word names the reaper, so that
-  // one place is never reaped by two at once: the slower would clear the bits of whoever sits there next.
+  if (word_phase(word) == CBH_PLACE_FREE) return CBH_NOT_FOUND;
+  // The word names the reaper, so that one place is never reaped by two at once: the slower would clear the bits of
+  // whoever sits there next. A reaper that died is followed by the next: every step may be repeated.
   if (word_phase(word) == CBH_PLACE_REAPING && start_time_of(word_pid(word)) != 0) return CBH_AGAIN;
-  uint32_t epoch = (word_epoch(word) + 1) & 0xffffff;
-  uint64_t reaping = place_word(epoch, CBH_PLACE_REAPING, (uint64_t)getpid());
-  if (!atomic_compare_exchange_strong(&p->word, &word, reaping)) return CBH_AGAIN;
+  uint64_t reaping = place_word((word_epoch(word) + 1) & 0xffffff, CBH_PLACE_REAPING, (uint64_t)getpid());
+  return atomic_compare_exchange_strong(&p->word, &word, reaping) ? CBH_OK : CBH_AGAIN;
+}
+
+void cbh_place_free(cbh_segment *segment, uint32_t place) {
   cbh_drop_everywhere(segment, place);
-  // Killed before this line, the place stays REAPING, and the next one reaps it again: every step may be repeated.
-  atomic_store_explicit(&p->word, place_word(epoch, CBH_PLACE_FREE, 0), memory_order_release);
-  return CBH_OK;
+  uint32_t epoch = cbh_place_epoch(segment, place);
+  atomic_store_explicit(&segment->places[place].word, place_word(epoch, CBH_PLACE_FREE, 0), memory_order_release);
+}
+
+int cbh_place_reap(cbh_segment *segment, uint32_t place) {
+  int code = cbh_place_fence(segment, place);
+  if (code == CBH_NOT_FOUND) return CBH_OK;
+  if (code == CBH_OK) cbh_place_free(segment, place);
+  return code;
 }

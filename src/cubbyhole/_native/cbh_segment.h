@@ -33,8 +33,19 @@ bool cbh_place_mine(const cbh_segment *segment);   // false: somebody reclaimed 
 uint32_t cbh_place_epoch(const cbh_segment *segment, uint32_t place);
 int32_t cbh_place_pid(const cbh_segment *segment, uint32_t place);
 // Makes the process at `place` count as dead: raises the epoch, so that whatever it still writes is refused, and
-// drops all that it held. Safe to repeat, and safe to be killed in.
+// drops all that it held. Safe to repeat, and safe to be killed in. In two steps for who has to look in between:
+// fence (CBH_AGAIN: another process is at it; CBH_NOT_FOUND: nobody sits there), then free.
 int cbh_place_reap(cbh_segment *segment, uint32_t place);
+int cbh_place_fence(cbh_segment *segment, uint32_t place);
+void cbh_place_free(cbh_segment *segment, uint32_t place);
+
+// Dies here, by SIGKILL, if the test armed this point: each of them is a place where a real process may be killed.
+#ifdef CBH_CRASH_POINTS
+extern int cbh_crash_armed;
+void cbh_crash_here(int point);
+#else
+#define cbh_crash_here(point) ((void)0)
+#endif
 
 uint64_t cbh_now_ns(void);
 static inline void cbh_count(cbh_segment *s, enum cbh_counter which, uint64_t n) {

@@ -1,0 +1,576 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# SPDX-License-Identifier: Apache-2.0
+"""Binding of the dictionary of entries: its two ends, and the look from outside.
+
+Thin on purpose: reference counts and the GIL live here, every hand-over lives in C. The words that leave (`Collected`, `Result`,
+`Failure`, errors) are given by `channels/shm.py` as a `Words` object, so that this file knows none of them.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from cubbyhole._native._segment cimport (
+    CBH_AGAIN, CBH_OK, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
+)
+
+cdef extern from "cbh_bell.h" nogil:
+    void cbh_bell_ring(int fd)
+    void cbh_bell_quiet(int fd)
+    bint cbh_bell_wait(int fd, uint64_t wait_ns)
+
+cdef extern from "cbh_segment.h" nogil:
+    uint64_t cbh_now_ns()
+
+cdef extern from *:
+    """
+    #include <stdatomic.h>
+    #ifdef CBH_CRASH_POINTS
+    extern int cbh_crash_armed;
+    static void arm_crash(int point) { cbh_crash_armed = point; }
+    static const int crash_points = 1;
+    #else
+    static void arm_crash(int point) { (void)point; }
+    static const int crash_points = 0;
+    #endif
+    #define load_acquire(p) atomic_load_explicit(p, memory_order_acquire)
+    static inline void relax(void) {
+    #if defined(__x86_64__)
+      __builtin_ia32_pause();
+    #elif defined(__aarch64__)
+      __asm__ volatile("isb" ::: "memory");
+    #endif
+    }
+    """
+    void arm_crash(int point)
+    const int crash_points
+    uint64_t load_acquire(void *p) nogil
+    void relax() nogil
+
+cdef extern from "cbh_dict.h" nogil:
+    const uint32_t CBH_RESULT_HEADER, CBH_RESULT_BACK, CBH_CANCELLED, CBH_RETRY, CBH_EXPIRED, CBH_DIED
+    const uint32_t CBH_STREAMING, CBH_CLAIMED, CBH_DONE, CBH_FAILED, CBH_FREE, CBH_FRAME_HEAD
+    const uint64_t CBH_RECHECK_NS
+    ctypedef struct cbh_slot:
+        uint64_t state, id, body_at, body_bytes, meta_at, deadline_ns, received_ns, ready_ns, claimed_ns
+        uint64_t first_chunk_ns, done_ns, stream
+        uint32_t meta_bytes
+        unsigned char attempt
+        char *data
+    ctypedef struct cbh_result:
+        uint64_t body_bytes
+        uint32_t meta_at, meta_bytes, status, body_from
+    ctypedef struct cbh_dict:
+        uint32_t fronts, workers, endpoints, per_front, slot_count, free_count
+        cbh_slot *slots
+        int *bells
+    ctypedef struct cbh_bytes:
+        const char *data
+        uint64_t bytes
+        uint64_t block
+    ctypedef struct cbh_frame:
+        const char *first
+        const char *second
+        uint64_t first_bytes, second_bytes, block
+        uint32_t kind, status
+    ctypedef struct cbh_view:
+        uint64_t id, state, rank, deadline_ns, received_ns, ready_ns, claimed_ns, first_chunk_ns, done_ns
+        uint64_t request_bytes, result_bytes
+        uint32_t endpoint, front, attempt, chunks, status
+    uint64_t cbh_dict_body_bytes(uint32_t fronts, uint32_t endpoints, uint32_t per_front)
+    int cbh_dict_open(cbh_dict *d, cbh_segment *segment)
+    void cbh_dict_close(cbh_dict *d)
+    int cbh_front_open(cbh_dict *d)
+    uint32_t cbh_phase_of(uint64_t state)
+    uint32_t cbh_flags_of(uint64_t state)
+    uint32_t cbh_place_of(uint64_t state)
+    int cbh_submit(cbh_dict *d, uint64_t id, uint32_t endpoint, cbh_bytes body, cbh_bytes meta, uint64_t rank,
+                   uint64_t deadline_ns, uint32_t flags, uint64_t received_ns)
+    uint32_t cbh_drain(cbh_dict *d, uint32_t *slots, uint32_t max)
+    bint cbh_result_of(const cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result)
+    void cbh_slot_free(cbh_dict *d, uint32_t slot, uint64_t state, bint kept)
+    int cbh_cancel(cbh_dict *d, uint64_t id)
+    int cbh_claim(cbh_dict *d, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states)
+    bint cbh_listen(cbh_dict *d, uint32_t endpoint)
+    void cbh_stop_listening(cbh_dict *d, uint32_t endpoint)
+    int64_t cbh_result_make(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t block, uint64_t body_bytes,
+                            const char *meta, uint64_t meta_bytes, uint32_t status)
+    int cbh_publish(cbh_dict *d, uint32_t slot, uint64_t state, uint32_t phase, uint64_t block)
+    bint cbh_is_cancelled(const cbh_dict *d, uint32_t slot, uint64_t state)
+    int cbh_still_mine(const cbh_dict *d, uint32_t slot, uint64_t state)
+    int cbh_stream_put(cbh_dict *d, uint32_t slot, uint64_t state, const char *data, uint64_t bytes, uint32_t status,
+                       const char *meta, uint64_t meta_bytes)
+    bint cbh_stream_wants_credit(cbh_dict *d, uint32_t slot, uint64_t state)
+    int cbh_stream_next(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame)
+    void cbh_stream_taken(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t cursor)
+    int cbh_reclaim(cbh_dict *d, uint32_t place)
+    bint cbh_peek(const cbh_dict *d, uint32_t slot, cbh_view *view)
+    uint64_t cbh_untag(uint64_t word, uint64_t state)
+
+CRASH_POINTS = bool(crash_points)
+COPY_LIMIT = 32 * 1024   # bytes; below, a private copy is cheaper than a lease and frees the block at once
+DEF MAX_DRAIN = 4096
+DEF MAX_CLAIM = 512
+cdef uint64_t GIL_BYTES = 1 << 18  # copies larger than this let other threads run
+
+
+def arm_crash_point(int point):
+    """Die by SIGKILL at this point of the core; only in builds with CUBBYHOLE_CRASH_POINTS."""
+    arm_crash(point)
+
+
+def body_bytes(fronts, endpoints, per_front):
+    """Bytes that the entries of a server need in front of the arena."""
+    return cbh_dict_body_bytes(fronts, endpoints, per_front)
+
+
+cdef class Entries:
+    """The dictionary as this process sees it. One object for each port, as each has a place of its own."""
+    cdef readonly Segment segment
+    cdef cbh_dict d
+    cdef readonly object words
+
+    def __init__(self, Segment segment, bells, words):
+        self.segment = segment
+        self.words = words
+        segment.check(cbh_dict_open(&self.d, &segment.c), "open entries")
+        cdef int i = 0
+        for fd in bells:
+            self.d.bells[i] = fd
+            i += 1
+
+    def __dealloc__(self):
+        cbh_dict_close(&self.d)
+
+    def reclaim(self, uint32_t place):
+        """Free what the process at `place` held; returns how many entries changed."""
+        cdef int code = cbh_reclaim(&self.d, place)
+        self.segment.check(code, "reclaim")
+        return code
+
+    def take_place(self, uint32_t place):
+        """Sit down; what a dead process left at this place is reclaimed first."""
+        if self.segment.pid(place) and not self.segment.alive(place):
+            self.reclaim(place)
+        return self.segment.take_place(place)
+
+    cdef int close(self, uint32_t place) except -1:
+        """Leave the place as if dead; with views still alive, only once the last one is gone."""
+        if not self.segment.closed:
+            if self.segment.mine and not self.segment.holds:
+                cbh_reclaim(&self.d, place)
+            self.segment.close()
+        return 0
+
+    def snapshot(self, bint past=False):
+        """Every entry that is under way (`past`: also the last one of each free slot), as tuples, without any lock."""
+        cdef cbh_view v
+        cdef uint32_t i, phase
+        found = []
+        for i in range(self.d.slot_count):
+            if not cbh_peek(&self.d, i, &v) or v.id == 0:
+                continue
+            phase = cbh_phase_of(v.state)
+            if phase == CBH_FREE and not past:
+                continue
+            found.append((v.id, v.endpoint, phase, cbh_flags_of(v.state), cbh_place_of(v.state), v.front, v.attempt, v.rank,
+                          v.deadline_ns, v.request_bytes, v.result_bytes, v.chunks, v.received_ns, v.ready_ns, v.claimed_ns,
+                          v.first_chunk_ns, v.done_ns, v.status))
+        return found
+
+    def counters(self):
+        """Sums over all places, in the order of `cbh_counter` (cbh_layout.h)."""
+        return sum_counters(self.segment)
+
+
+cdef extern from *:
+    """
+    #include "cbh_segment.h"
+    static uint64_t counter_sum(cbh_segment *s, int which) {
+      uint64_t sum = 0;
+      for (uint32_t i = 0; i < CBH_PLACES; i++)
+        sum += atomic_load_explicit(&s->places[i].counters[which], memory_order_relaxed);
+      return sum;
+    }
+    """
+    uint64_t counter_sum(cbh_segment *s, int which)
+
+
+cdef list sum_counters(Segment segment):
+    cdef int i
+    return [counter_sum(&segment.c, i) for i in range(12)]
+
+
+cdef class FrontEnd:
+    """A front's port: see `channels.base.FrontPort`."""
+    cdef readonly Entries entries
+    cdef dict streams          # id -> slot, from the first news of a stream to its end
+    cdef uint32_t place
+    cdef object words
+
+    def __init__(self, Entries entries, int place):
+        self.entries = entries
+        self.words = entries.words
+        self.streams = {}
+        self.place = entries.take_place(place)
+        entries.segment.check(cbh_front_open(&entries.d), "open front")
+
+    def submit(self, entry):
+        cdef cbh_bytes body, meta
+        cdef Py_buffer view
+        cdef Reservation reserved = None
+        cdef object data = entry.body, extra = entry.meta
+        cdef int code
+        cdef bint viewed = False
+        body.data = NULL
+        body.block = 0
+        meta.block = 0
+        meta.data = PyBytes_AS_STRING(extra)
+        meta.bytes = len(extra)
+        if type(data) is bytes:
+            body.data = PyBytes_AS_STRING(data)
+            body.bytes = len(data)
+        elif type(data) is Reservation:
+            reserved = <Reservation>data
+            if reserved.segment is not self.entries.segment or reserved.data_at:
+                raise ValueError("a reservation can be handed over by the port that made it, and only there")
+            body.block = reserved.hand_over()
+            body.bytes = reserved.size_bytes
+        else:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+            viewed = True
+            body.data = <const char *>view.buf
+            body.bytes = view.len
+        try:
+            code = cbh_submit(&self.entries.d, entry.id, entry.endpoint, body, meta, entry.rank, entry.deadline_ns,
+                              CBH_RETRY if entry.retry_on_death else 0, entry.received_ns)
+        finally:
+            if viewed:
+                PyBuffer_Release(&view)
+        if reserved is not None:
+            if code < 0:
+                reserved.block = body.block
+            else:   # the slot holds it now, by the same bit: it is dropped with the slot
+                self.entries.segment.holds.pop(body.block, None)
+        if code < 0:
+            raise self.words.refuse(code, body.bytes, self.entries)
+
+    def reserve(self, uint64_t size_bytes):
+        try:
+            return self.entries.segment.reserve(size_bytes)
+        except self.words.core_error as error:
+            raise self.words.refuse(error.code, size_bytes, self.entries) from error
+
+    def collect(self):
+        cdef uint32_t slots[MAX_DRAIN]
+        cdef uint32_t count = cbh_drain(&self.entries.d, slots, MAX_DRAIN), i, phase
+        cdef uint64_t state
+        cdef cbh_slot *slot
+        cdef list found = []
+        cdef object collected = self.words.collected
+        if count > MAX_DRAIN - 64:
+            cbh_bell_ring(self.entries.d.bells[self.place])  # there may be more than fits: come again
+        for i in range(count):
+            slot = &self.entries.d.slots[slots[i]]
+            # SYNC(result-done): acquire; pairs with the compare-and-swap in cbh_publish().
+            state = load_acquire(&slot.state)
+            phase = cbh_phase_of(state)
+            if phase != CBH_DONE and phase != CBH_FAILED and phase != CBH_STREAMING:
+                continue
+            if cbh_flags_of(state) & CBH_CANCELLED:
+                if phase != CBH_STREAMING:
+                    self.streams.pop(slot.id, None)
+                    cbh_slot_free(&self.entries.d, slots[i], state, False)
+                continue
+            if phase == CBH_STREAMING or cbh_untag(slot.stream, state):
+                self.streams[slot.id] = slots[i]
+                found.append(collected(slot.id, None))
+                continue
+            times = (slot.received_ns, slot.ready_ns, slot.claimed_ns, slot.first_chunk_ns, slot.done_ns)
+            found.append(collected(slot.id, self.final(slots[i], state), times))
+        return found
+
+    cdef object final(self, uint32_t index, uint64_t state):
+        """Take the outcome of a finished slot out, and free the slot."""
+        cdef cbh_dict *d = &self.entries.d
+        cdef Segment segment = self.entries.segment
+        cdef cbh_result result
+        cdef uint64_t block = 0
+        cdef uint32_t flags = cbh_flags_of(state)
+        cdef bint kept = False
+        cdef object outcome, body
+        cdef bytes meta = b""
+        cdef char *data
+        if flags & (CBH_DIED | CBH_EXPIRED) or not cbh_result_of(d, index, state, &block, &result):
+            reason = "worker_died" if flags & CBH_DIED else "expired" if flags & CBH_EXPIRED else "lost"
+            outcome = self.words.explain(reason, cbh_place_of(state), d.slots[index].attempt)
+        else:
+            data = segment.c.base + block
+            if result.meta_bytes:
+                meta = PyBytes_FromStringAndSize(data + result.meta_at, result.meta_bytes)
+            if cbh_phase_of(state) == CBH_FAILED:
+                outcome = self.words.decode_failure(PyBytes_FromStringAndSize(data + result.body_from, result.body_bytes))
+            else:
+                if result.body_bytes <= <uint64_t>COPY_LIMIT:
+                    body = PyBytes_FromStringAndSize(data + result.body_from, result.body_bytes)
+                else:
+                    body = memoryview(segment.lease(block, result.body_from, result.body_bytes))
+                    kept = True
+                outcome = self.words.result(body, result.status, meta)
+        cbh_slot_free(d, index, state, kept)
+        return outcome
+
+    def take_chunks(self, uint64_t request_id):
+        cdef cbh_dict *d = &self.entries.d
+        cdef object known = self.streams.get(request_id)
+        if known is None:
+            return self.words.taken([])
+        cdef uint32_t index = known
+        cdef uint64_t cursor = 0
+        # SYNC(result-done): before the ring, so that an end that we see has all its chunks in it.
+        cdef uint64_t state = load_acquire(&d.slots[index].state)
+        cdef cbh_frame frame
+        cdef list chunks = []
+        cdef object head = None, end = None
+        cdef bytes chunk
+        cdef char *into
+        while cbh_stream_next(d, index, state, &cursor, &frame) == CBH_OK:
+            chunk = PyBytes_FromStringAndSize(NULL, frame.first_bytes + frame.second_bytes)
+            into = PyBytes_AS_STRING(chunk)
+            memcpy(into, frame.first, frame.first_bytes)
+            if frame.second_bytes:
+                memcpy(into + frame.first_bytes, frame.second, frame.second_bytes)
+            if frame.kind == CBH_FRAME_HEAD:
+                head = (frame.status, chunk)
+                continue
+            if frame.block:
+                cbh_drop(&self.entries.segment.c, frame.block, cbh_bit(self.place))
+            chunks.append(chunk)
+        cbh_stream_taken(d, index, state, cursor)
+        if cbh_phase_of(state) >= CBH_DONE:
+            del self.streams[request_id]
+            end = self.final(index, state)
+        return self.words.taken(chunks, head, end)
+
+    def cancel(self, uint64_t request_id):
+        self.streams.pop(request_id, None)
+        return cbh_cancel(&self.entries.d, request_id) == CBH_OK
+
+    def fileno(self):
+        return self.entries.d.bells[self.place]
+
+    @property
+    def free_slots(self):
+        return self.entries.d.free_count
+
+    def close(self):
+        self.entries.close(self.place)
+
+
+cdef class Claimed:
+    """A claimed entry: see `core.entries.ClaimedEntry`."""
+    cdef readonly uint64_t id, deadline_ns, received_ns
+    cdef readonly uint32_t attempt
+    cdef readonly object body
+    cdef readonly bytes meta
+    cdef uint32_t slot
+    cdef uint64_t state
+    cdef Entries entries
+
+    @property
+    def cancelled(self):
+        return bool(cbh_is_cancelled(&self.entries.d, self.slot, self.state))
+
+
+cdef class WorkerEnd:
+    """A worker's port: see `channels.base.WorkerPort`."""
+    cdef readonly Entries entries
+    cdef uint32_t place, endpoint
+    cdef uint64_t spin_ns
+    cdef object words
+    cdef bint listening
+
+    def __init__(self, Entries entries, int place, uint32_t endpoint, uint64_t spin_ns=0):
+        self.entries = entries
+        self.words = entries.words
+        self.endpoint = endpoint
+        self.spin_ns = spin_ns
+        self.place = entries.take_place(place)
+
+    def claim(self, uint32_t max_entries, double wait_s):
+        cdef uint32_t slots[MAX_CLAIM]
+        cdef uint64_t states[MAX_CLAIM]
+        cdef cbh_dict *d = &self.entries.d
+        cdef uint64_t now, until, pause
+        cdef int bell = d.bells[self.place], i
+        cdef bint rung
+        if max_entries > MAX_CLAIM:
+            max_entries = MAX_CLAIM
+        if self.listening:
+            self.listening = False
+            cbh_stop_listening(d, self.endpoint)
+            cbh_bell_quiet(bell)
+        cdef int got = cbh_claim(d, self.endpoint, max_entries, slots, states)
+        if got == 0 and wait_s > 0:
+            now = cbh_now_ns()
+            until = now + (<uint64_t>(wait_s * 1e9) if wait_s < 1e9 else <uint64_t>1000000000000000000)
+            if self.spin_ns:
+                with nogil:
+                    while got == 0 and cbh_now_ns() < now + self.spin_ns:
+                        for i in range(64):
+                            relax()
+                        got = cbh_claim(d, self.endpoint, max_entries, slots, states)
+            while got == 0 and now < until:
+                cbh_bell_quiet(bell)
+                rung = not cbh_listen(d, self.endpoint)
+                if not rung:
+                    pause = until - now if until - now < CBH_RECHECK_NS else CBH_RECHECK_NS
+                    with nogil:
+                        rung = cbh_bell_wait(bell, pause)
+                    cbh_stop_listening(d, self.endpoint)
+                got = cbh_claim(d, self.endpoint, max_entries, slots, states)
+                now = cbh_now_ns()
+                if got == 0 and not rung:
+                    PyErr_CheckSignals()
+                    if now + 1000000 < until and pause > CBH_RECHECK_NS - 1:
+                        continue
+                    break   # time is over, or a signal came: whoever waits may want to look at something else
+        if got < 0:
+            raise self.words.refuse(got, 0, self.entries)
+        return [self.claimed(slots[i], states[i]) for i in range(got)]
+
+    cdef Claimed claimed(self, uint32_t index, uint64_t state):
+        cdef cbh_slot *slot = &self.entries.d.slots[index]
+        cdef Segment segment = self.entries.segment
+        cdef Claimed entry = Claimed.__new__(Claimed)
+        cdef uint64_t inlined = 0
+        entry.entries = self.entries
+        entry.slot = index
+        entry.state = state
+        entry.id = slot.id
+        entry.deadline_ns = slot.deadline_ns
+        entry.received_ns = slot.received_ns
+        entry.attempt = slot.attempt
+        if slot.meta_at:
+            entry.meta = PyBytes_FromStringAndSize(segment.c.base + slot.meta_at, slot.meta_bytes)
+            cbh_drop(&segment.c, slot.meta_at, cbh_bit(self.place))
+        elif slot.meta_bytes:
+            inlined = slot.meta_bytes if slot.meta_bytes <= 384 else 384
+            entry.meta = PyBytes_FromStringAndSize(slot.data, inlined)
+        else:
+            entry.meta = b""
+        if slot.body_at:
+            entry.body = memoryview(segment.lease(slot.body_at, 0, slot.body_bytes))
+        else:
+            entry.body = PyBytes_FromStringAndSize(
+                slot.data + inlined, slot.body_bytes if slot.body_bytes <= 384 - inlined else 384 - inlined)
+        return entry
+
+    def publish(self, Claimed entry, outcome, double wait_s=0.0):
+        cdef object kind = type(outcome)
+        if kind is self.words.result:
+            self.put_result(entry, outcome.body, outcome.status, outcome.meta, CBH_DONE)
+            return True
+        if kind is self.words.chunk:
+            return self.put_chunk(entry, outcome, wait_s)
+        self.put_result(entry, self.words.encode_failure(outcome), outcome.status, b"", CBH_FAILED)
+        return True
+
+    cdef int put_result(self, Claimed entry, object data, uint32_t status, bytes meta, uint32_t phase) except -1:
+        cdef cbh_dict *d = &self.entries.d
+        cdef Segment segment = self.entries.segment
+        cdef Py_buffer view
+        cdef Reservation reserved
+        cdef uint64_t size
+        cdef int64_t block
+        cdef int code
+        cdef char *into
+        if type(data) is Reservation:
+            reserved = <Reservation>data
+            if reserved.segment is not segment or reserved.data_at != CBH_RESULT_HEADER:
+                raise ValueError("a reservation can be handed over by the port that made it, and only there")
+            size = reserved.size_bytes
+            block = cbh_result_make(d, entry.slot, entry.state, reserved.block, size, meta, len(meta), status)
+            if block < 0:
+                raise self.words.refuse(<int>block, size, self.entries)
+            reserved.hand_over()
+            code = cbh_publish(d, entry.slot, entry.state, phase, <uint64_t>block)
+            segment.end_hold(<uint64_t>block)
+        else:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+            size = view.len
+            block = cbh_result_make(d, entry.slot, entry.state, 0, size, meta, len(meta), status)
+            if block >= 0:
+                into = segment.c.base + block + CBH_RESULT_HEADER
+                if size > GIL_BYTES:
+                    with nogil:
+                        memcpy(into, view.buf, size)
+                else:
+                    memcpy(into, view.buf, size)
+            PyBuffer_Release(&view)
+            if block < 0:
+                raise self.words.refuse(<int>block, size, self.entries)
+            count_copied(&segment.c, size)
+            code = cbh_publish(d, entry.slot, entry.state, phase, <uint64_t>block)
+            cbh_drop(&segment.c, <uint64_t>block, cbh_bit(self.place))
+        if code < 0:
+            raise self.words.refuse(code, size, self.entries)
+        return 0
+
+    cdef bint put_chunk(self, Claimed entry, object chunk, double wait_s) except -1:
+        cdef cbh_dict *d = &self.entries.d
+        cdef Py_buffer view
+        cdef bytes meta = chunk.meta
+        cdef uint32_t status = chunk.status
+        cdef uint64_t until = 0, now, pause, size
+        cdef int code
+        PyObject_GetBuffer(chunk.body, &view, PyBUF_SIMPLE)
+        size = view.len
+        try:
+            while True:
+                code = cbh_stream_put(d, entry.slot, entry.state, <const char *>view.buf, view.len, status, meta, len(meta))
+                if code != CBH_AGAIN or cbh_is_cancelled(d, entry.slot, entry.state):
+                    break
+                if not cbh_stream_wants_credit(d, entry.slot, entry.state):
+                    continue  # the front took something between the two looks
+                now = cbh_now_ns()
+                if until == 0:
+                    until = now + (<uint64_t>(wait_s * 1e9) if wait_s < 1e9 else <uint64_t>1000000000000000000)
+                if now >= until:
+                    return False
+                pause = until - now if until - now < CBH_RECHECK_NS else CBH_RECHECK_NS
+                with nogil:
+                    cbh_bell_wait(d.bells[self.place], pause)
+                cbh_bell_quiet(d.bells[self.place])
+                PyErr_CheckSignals()
+        finally:
+            PyBuffer_Release(&view)
+        if code < 0 and code != CBH_AGAIN:
+            raise self.words.refuse(code, size, self.entries)
+        return True
+
+    def reserve(self, uint64_t size_bytes):
+        try:
+            return self.entries.segment.reserve(size_bytes, CBH_RESULT_HEADER, CBH_RESULT_BACK)
+        except self.words.core_error as error:
+            raise self.words.refuse(error.code, size_bytes, self.entries) from error
+
+    def listen(self):
+        if self.listening:
+            cbh_bell_quiet(self.entries.d.bells[self.place])
+        self.listening = cbh_listen(&self.entries.d, self.endpoint)
+        return self.listening
+
+    def fileno(self):
+        return self.entries.d.bells[self.place]
+
+    def close(self):
+        self.entries.close(self.place)
+
+
+cdef extern from *:
+    """
+    static void count_copied(cbh_segment *s, uint64_t n) { cbh_count(s, CBH_N_COPIED_BYTES, n); }
+    """
+    void count_copied(cbh_segment *s, uint64_t n)

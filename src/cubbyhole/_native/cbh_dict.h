@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The dictionary of entries: one slot for each request, keyed by its id. No lock is held anywhere.
+//
+// Every fact that two processes change lives in one 64-bit word:
+//   slot.state   generation 28 | epoch 12 | place 8 | flags 8 | phase 8    the truth about an entry
+//   ready        bitmap of each endpoint                                    a hint: "look at this slot"
+//   attention    bitmap over all slots                                      a hint to the slot's front
+//   result       generation 28 | block 32, both of slot and stream          what the claimer made
+// A hint too many does no harm, a lost one is set again by cbh_reclaim(). A rank is one word beside the slots, so that the
+// smallest of hundreds is found by reading a few cache lines.
+//
+// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | slots.
+#ifndef CBH_DICT_H
+#define CBH_DICT_H
+
+#include "cbh_segment.h"
+
+enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, CBH_DONE, CBH_FAILED };
+enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_ORPHAN = 16 };
+
+#define CBH_SLOT_BYTES 512u
+#define CBH_INLINE_BYTES 384u     // a small JSON request with its meta never touches the arena
+#define CBH_RESULT_HEADER 64u     // before the body in a result's block
+#define CBH_RESULT_BACK 512u      // room for meta behind the body of a reserved result
+#define CBH_STREAM_BLOCK (1u << 16)
+#define CBH_STREAM_HEADER 192u
+#define CBH_RECHECK_NS 500000000ull  // a lost ring costs at most half a second; two wake-ups a second cost nothing
+
+typedef struct {
+  _Alignas(64) _Atomic uint64_t state;
+  _Atomic uint64_t id;
+  _Atomic uint64_t result, stream;           // tagged blocks
+  _Atomic uint64_t body_at, body_bytes;      // body_at 0: inline, behind the meta
+  _Atomic uint64_t meta_at;                  // 0: inline
+  _Atomic uint32_t meta_bytes;
+  _Atomic uint16_t endpoint;
+  _Atomic uint8_t front, attempt;
+  _Atomic uint64_t deadline_ns, received_ns, ready_ns, claimed_ns, first_chunk_ns, done_ns;
+  _Atomic uint32_t chunks, result_status;
+  _Atomic uint64_t result_bytes;
+  char data[CBH_INLINE_BYTES];
+} cbh_slot;
+_Static_assert(sizeof(cbh_slot) == CBH_SLOT_BYTES, "a slot is eight cache lines");
+
+typedef struct {
+  _Alignas(64) _Atomic uint64_t asleep;      // workers of this endpoint that wait for their bell
+  _Atomic uint32_t woken;                    // 1: a bell was rung and its worker has not looked yet
+} cbh_endpoint;
+
+typedef struct {                             // at the start of a result's block
+  _Atomic uint64_t tag;                      // generation and slot it was made for
+  uint64_t body_bytes;
+  uint32_t meta_at, meta_bytes;              // meta_at: from the start of the block
+  uint32_t status, body_from;
+} cbh_result;
+
+typedef struct {                             // private: the dictionary as this process sees it
+  cbh_segment *segment;
+  uint32_t fronts, workers, endpoints, per_front, slot_count, words;
+  cbh_endpoint *endpoint;
+  _Atomic uint64_t *ready, *attention, *ranks;
+  cbh_slot *slots;
+  int bells[CBH_PLACES];
+  uint32_t *free_slots, free_count, reserved;  // of a front: a stack, the hottest slot first
+} cbh_dict;
+
+typedef struct {                             // a body or meta to be copied in, or a block that holds the body already
+  const char *data;
+  uint64_t bytes;
+  uint64_t block;                            // 0: copy `data`
+} cbh_bytes;
+
+uint64_t cbh_dict_body_bytes(uint32_t fronts, uint32_t endpoints, uint32_t per_front);
+int cbh_dict_open(cbh_dict *dict, cbh_segment *segment);
+void cbh_dict_close(cbh_dict *dict);
+int cbh_front_open(cbh_dict *dict);          // after cbh_place_take(): finds the free slots of its partition
+
+static inline uint32_t cbh_phase_of(uint64_t state) { return (uint32_t)(state & 0xff); }
+static inline uint32_t cbh_flags_of(uint64_t state) { return (uint32_t)(state >> 8 & 0xff); }
+static inline uint32_t cbh_place_of(uint64_t state) { return (uint32_t)(state >> 16 & 0xff); }
+static inline uint32_t cbh_epoch_of(uint64_t state) { return (uint32_t)(state >> 24 & 0xfff); }
+static inline uint32_t cbh_generation_of(uint64_t state) { return (uint32_t)(state >> 36); }
+
+// ---- front
+int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, cbh_bytes meta, uint64_t rank,
+               uint64_t deadline_ns, uint32_t flags, uint64_t received_ns);
+uint32_t cbh_drain(cbh_dict *dict, uint32_t *slots, uint32_t max);  // slots that have news; quiets the bell
+bool cbh_result_of(const cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result);
+// Drops request and stream with it, and the result too unless `kept`: then its block is a lease of ours from now on.
+void cbh_slot_free(cbh_dict *dict, uint32_t slot, uint64_t state, bool kept);
+int cbh_cancel(cbh_dict *dict, uint64_t id);  // CBH_OK: taken back; CBH_AGAIN: its worker will see it; CBH_NOT_FOUND
+
+// ---- worker
+int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states);
+bool cbh_listen(cbh_dict *dict, uint32_t endpoint);   // false: something is ready
+void cbh_stop_listening(cbh_dict *dict, uint32_t endpoint);
+int64_t cbh_result_make(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t block, uint64_t body_bytes,
+                        const char *meta, uint64_t meta_bytes, uint32_t status);
+int cbh_publish(cbh_dict *dict, uint32_t slot, uint64_t state, uint32_t phase, uint64_t block);
+bool cbh_is_cancelled(const cbh_dict *dict, uint32_t slot, uint64_t state);
+int cbh_still_mine(const cbh_dict *dict, uint32_t slot, uint64_t state);
+
+// ---- streams (cbh_stream.c): a ring of chunks with credit, in a block of the worker's
+int cbh_stream_put(cbh_dict *dict, uint32_t slot, uint64_t state, const char *data, uint64_t bytes, uint32_t status,
+                   const char *meta, uint64_t meta_bytes);
+bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t slot, uint64_t state);  // asks to be rung when there is room
+typedef struct { const char *first, *second; uint64_t first_bytes, second_bytes, block; uint32_t kind, status; } cbh_frame;
+enum { CBH_FRAME_CHUNK = 0, CBH_FRAME_HEAD = 1, CBH_FRAME_BLOCK = 2 };
+int cbh_stream_next(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame);
+void cbh_stream_taken(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t cursor);
+void cbh_stream_drop(cbh_dict *dict, uint32_t slot, uint64_t state);
+void cbh_stream_forget(cbh_dict *dict, uint32_t slot, uint64_t state, bool again);  // in reclaim: the worker is dead
+
+// ---- supervisor and observers
+int cbh_reclaim(cbh_dict *dict, uint32_t place);
+typedef struct {
+  uint64_t id, state, rank, deadline_ns, received_ns, ready_ns, claimed_ns, first_chunk_ns, done_ns;
+  uint64_t request_bytes, result_bytes;
+  uint32_t endpoint, front, attempt, chunks, status;
+} cbh_view;
+bool cbh_peek(const cbh_dict *dict, uint32_t slot, cbh_view *view);  // false: it changed under the look, several times
+
+// ---- shared by cbh_dict.c and cbh_stream.c
+#define CBH_GET(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#define CBH_SET(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
+static inline uint64_t cbh_tagged(uint64_t state, uint64_t block) {
+  return (uint64_t)cbh_generation_of(state) << 32 | block >> CBH_BLOCK_SHIFT;
+}
+static inline uint64_t cbh_untag(uint64_t word, uint64_t state) {  // 0: made for another request
+  return (uint32_t)(word >> 32) == cbh_generation_of(state) ? (word & 0xffffffffull) << CBH_BLOCK_SHIFT : 0;
+}
+void cbh_announce(cbh_dict *dict, uint32_t slot);  // sets the front's attention bit and rings it if it does not look
+
+#endif

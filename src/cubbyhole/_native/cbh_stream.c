@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A stream: chunks on their way from one worker to one front, in a ring inside one block of the worker's heap.
+//
+// The ring's free room is the credit: a front takes chunks only when its client took the former ones, so a slow client
+// stops its own worker's generator and nobody else. Frames are 8-byte aligned: kind and length, then bytes, wrapping.
+#include <string.h>
+
+#include "cbh_bell.h"
+#include "cbh_dict.h"
+
+typedef struct {
+  _Atomic uint64_t tag;
+  uint64_t capacity;
+  _Alignas(64) _Atomic uint64_t written;       // bytes put so far, by the worker
+  _Alignas(64) _Atomic uint64_t taken;         // bytes taken so far, by the front
+  _Atomic uint32_t writer_waits;
+  _Atomic uint64_t pending;                    // a block that is being handed over: for cbh_stream_forget()
+} ring_t;
+_Static_assert(sizeof(ring_t) <= CBH_STREAM_HEADER, "the ring's header has its room");
+
+static uint64_t padded(uint64_t n) { return (n + 7) & ~7ull; }
+static char *ring_data(ring_t *ring) { return (char *)ring + CBH_STREAM_HEADER; }
+
+static ring_t *ring_of(const cbh_dict *dict, uint32_t slot, uint64_t state) {
+  uint64_t capacity, at = cbh_untag(atomic_load_explicit(&dict->slots[slot].stream, memory_order_acquire), state);
+  if (!at || !cbh_holders(dict->segment, at, &capacity) || capacity < CBH_STREAM_BLOCK) return NULL;
+  ring_t *ring = (ring_t *)(dict->segment->base + at);
+  if (CBH_GET(ring->tag) != ((uint64_t)cbh_generation_of(state) << 32 | slot)) return NULL;
+  if (ring->capacity != CBH_STREAM_BLOCK - CBH_STREAM_HEADER) return NULL;
+  return ring;
+}
+
+// ------------------------------------------------------------------ worker
+static int open_ring(cbh_dict *dict, uint32_t slot, uint64_t state, ring_t **out) {
+  cbh_segment *s = dict->segment;
+  int64_t at = cbh_alloc(s, CBH_STREAM_BLOCK);
+  if (at < 0) return (int)at;
+  ring_t *ring = (ring_t *)(s->base + at);
+  memset((void *)ring, 0, sizeof *ring);
+  ring->capacity = CBH_STREAM_BLOCK - CBH_STREAM_HEADER;
+  CBH_SET(ring->tag, (uint64_t)cbh_generation_of(state) << 32 | slot);
+  uint64_t before = CBH_GET(dict->slots[slot].stream);  // as with results: the word first, then the front's bit
+  if (before >> 32 != cbh_generation_of(state) ||
+      !atomic_compare_exchange_strong(&dict->slots[slot].stream, &before, cbh_tagged(state, (uint64_t)at))) {
+    cbh_drop(s, (uint64_t)at, cbh_bit(s->place));
+    return CBH_STALE;
+  }
+  cbh_crash_here(10);
+  cbh_hold(s, (uint64_t)at, cbh_bit(CBH_GET(dict->slots[slot].front)));
+  *out = ring;
+  return CBH_OK;
+}
+
+static void copy_in(ring_t *ring, uint64_t at, const char *data, uint64_t bytes) {
+  uint64_t from = at % ring->capacity, first = ring->capacity - from < bytes ? ring->capacity - from : bytes;
+  memcpy(ring_data(ring) + from, data, first);
+  memcpy(ring_data(ring), data + first, bytes - first);
+}
+
+static uint64_t put_frame(ring_t *ring, uint64_t at, uint32_t kind, const char *data, uint64_t bytes) {
+  uint32_t head[2] = {kind, (uint32_t)bytes};
+  copy_in(ring, at, (const char *)head, 8);
+  if (bytes) copy_in(ring, at + 8, data, bytes);
+  return at + 8 + padded(bytes);
+}
+
+static int enter_streaming(cbh_dict *dict, uint32_t index, uint64_t state) {
+  cbh_slot *slot = &dict->slots[index];
+  uint64_t now = CBH_GET(slot->state);
+  CBH_SET(slot->first_chunk_ns, cbh_now_ns());
+  do {
+    if (now >> 16 != state >> 16 || cbh_phase_of(now) != CBH_CLAIMED) return CBH_STALE;
+  } while (!atomic_compare_exchange_weak(&slot->state, &now, (now & ~0xffull) | CBH_STREAMING));
+  return CBH_OK;
+}
+
+int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, const char *data, uint64_t bytes, uint32_t status,
+                   const char *meta, uint64_t meta_bytes) {
+  cbh_segment *s = dict->segment;
+  cbh_slot *slot = &dict->slots[index];
+  int code = cbh_still_mine(dict, index, state);
+  if (code < 0 || !cbh_place_mine(s)) return CBH_STALE;
+  ring_t *ring = ring_of(dict, index, state);
+  bool first = ring == NULL, outside = bytes > (CBH_STREAM_BLOCK - CBH_STREAM_HEADER) / 2;
+  if (meta_bytes > CBH_STREAM_BLOCK / 4) return CBH_TOO_LARGE;
+  if (first && (code = open_ring(dict, index, state, &ring)) < 0) return code;
+  uint64_t written = CBH_GET(ring->written);
+  // SYNC(chunk-taken): acquire, so that the room we write into was really read; pairs with cbh_stream_taken().
+  uint64_t used = written - atomic_load_explicit(&ring->taken, memory_order_acquire);
+  uint64_t need = 8 + padded(outside ? 16 : bytes) + (first ? 8 + padded(4 + meta_bytes) : 0);
+  if (used > ring->capacity) return CBH_CORRUPT;
+  if (need > ring->capacity - used || (outside && used)) return CBH_AGAIN;  // one chunk outside of the ring at a time
+  uint64_t block[2] = {0, bytes};
+  if (outside) {
+    int64_t at = cbh_alloc(s, bytes);
+    if (at < 0) return (int)at;
+    block[0] = (uint64_t)at;
+    memcpy(s->base + at, data, bytes);
+    CBH_SET(ring->pending, block[0]);
+    cbh_hold(s, block[0], cbh_bit(CBH_GET(slot->front)));
+    cbh_crash_here(11);
+  }
+  if (first) {
+    char head[4 + CBH_STREAM_BLOCK / 4];
+    memcpy(head, &status, 4);
+    if (meta_bytes) memcpy(head + 4, meta, meta_bytes);
+    written = put_frame(ring, written, CBH_FRAME_HEAD, head, 4 + meta_bytes);
+  }
+  written = put_frame(ring, written, outside ? CBH_FRAME_BLOCK : CBH_FRAME_CHUNK, outside ? (char *)block : data,
+                      outside ? 16 : bytes);
+  // SYNC(chunk-written): release; pairs with the acquire load in cbh_stream_next().
+  atomic_store_explicit(&ring->written, written, memory_order_release);
+  cbh_crash_here(12);
+  if (outside) {
+    CBH_SET(ring->pending, 0);
+    cbh_drop(s, block[0], cbh_bit(s->place));
+  }
+  if (first && (code = enter_streaming(dict, index, state)) < 0) return code;
+  CBH_SET(slot->chunks, CBH_GET(slot->chunks) + 1);
+  CBH_SET(slot->result_bytes, CBH_GET(slot->result_bytes) + bytes);
+  cbh_count(s, CBH_N_CHUNKS, 1);
+  cbh_count(s, CBH_N_RESULT_BYTES, bytes);
+  cbh_count(s, CBH_N_COPIED_BYTES, bytes);
+  cbh_announce(dict, index);
+  return CBH_OK;
+}
+
+bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t index, uint64_t state) {
+  ring_t *ring = ring_of(dict, index, state);
+  if (!ring) return false;
+  atomic_store_explicit(&ring->writer_waits, 1, memory_order_relaxed);
+  // SYNC(writer-waits): pairs with the fence in cbh_stream_taken(): say that I wait, fence, look | take, fence, look who waits.
+  atomic_thread_fence(memory_order_seq_cst);
+  uint64_t used = CBH_GET(ring->written) - CBH_GET(ring->taken);
+  return used > 0 && !cbh_is_cancelled(dict, index, state);
+}
+
+// ------------------------------------------------------------------ front
+static void point_at(ring_t *ring, uint64_t at, uint64_t bytes, cbh_frame *frame) {
+  uint64_t from = at % ring->capacity, first = ring->capacity - from < bytes ? ring->capacity - from : bytes;
+  frame->first = ring_data(ring) + from, frame->first_bytes = first;
+  frame->second = ring_data(ring), frame->second_bytes = bytes - first;
+}
+
+// The frame at `cursor` (0: where we stopped last time). CBH_AGAIN: no more.
+int cbh_stream_next(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *cursor, cbh_frame *frame) {
+  ring_t *ring = ring_of(dict, index, state);
+  if (!ring) return CBH_NOT_FOUND;
+  uint64_t taken = CBH_GET(ring->taken), at = *cursor ? *cursor : taken;
+  // SYNC(chunk-written): acquire; pairs with the release store in cbh_stream_put().
+  uint64_t written = atomic_load_explicit(&ring->written, memory_order_acquire);
+  if (written - taken > ring->capacity || written - at > written - taken) return CBH_CORRUPT;
+  if (written == at) return CBH_AGAIN;
+  uint32_t head[2];
+  cbh_frame raw;
+  if (written - at < 8) return CBH_CORRUPT;
+  point_at(ring, at, 8, &raw);
+  memcpy(head, raw.first, raw.first_bytes);
+  memcpy((char *)head + raw.first_bytes, raw.second, raw.second_bytes);
+  if (8 + padded(head[1]) > written - at || head[0] > CBH_FRAME_BLOCK) return CBH_CORRUPT;
+  point_at(ring, at + 8, head[1], frame);
+  frame->kind = head[0], frame->block = 0, frame->status = 0;
+  if (head[0] == CBH_FRAME_HEAD) {
+    if (head[1] < 4) return CBH_CORRUPT;
+    point_at(ring, at + 8, 4, &raw);
+    memcpy(&frame->status, raw.first, 4);  // frames are 8-byte aligned and so is the ring: four bytes never wrap
+    point_at(ring, at + 12, head[1] - 4, frame);
+  }
+  if (head[0] == CBH_FRAME_BLOCK) {
+    uint64_t block[2], capacity;
+    if (head[1] != 16) return CBH_CORRUPT;
+    memcpy(block, frame->first, frame->first_bytes);
+    memcpy((char *)block + frame->first_bytes, frame->second, frame->second_bytes);
+    if (!cbh_holders(dict->segment, block[0], &capacity) || block[1] > capacity) return CBH_CORRUPT;
+    frame->block = block[0];
+    frame->first = dict->segment->base + block[0], frame->first_bytes = block[1], frame->second_bytes = 0;
+  }
+  *cursor = at + 8 + padded(head[1]);
+  return CBH_OK;
+}
+
+void cbh_stream_taken(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t cursor) {
+  ring_t *ring = ring_of(dict, index, state);
+  if (!ring || !cursor) return;
+  // SYNC(chunk-taken): release; pairs with the acquire load in cbh_stream_put().
+  atomic_store_explicit(&ring->taken, cursor, memory_order_release);
+  // SYNC(writer-waits): pairs with the fence in cbh_stream_wants_credit().
+  atomic_thread_fence(memory_order_seq_cst);
+  if (CBH_GET(ring->writer_waits) && atomic_exchange(&ring->writer_waits, 0)) {
+    uint32_t worker = cbh_place_of(CBH_GET(dict->slots[index].state));
+    if (worker < CBH_PLACES) cbh_bell_ring(dict->bells[worker]);
+  }
+}
+
+void cbh_stream_drop(cbh_dict *dict, uint32_t index, uint64_t state) {
+  cbh_frame frame;
+  uint64_t cursor = 0, at = cbh_untag(CBH_GET(dict->slots[index].stream), state), mine = cbh_bit(dict->segment->place);
+  if (!at) return;
+  while (cbh_stream_next(dict, index, state, &cursor, &frame) == CBH_OK)
+    if (frame.block) cbh_drop(dict->segment, frame.block, mine);
+  cbh_drop(dict->segment, at, mine);
+}
+
+// In reclaim, before the dead worker's bits are dropped. `again`: the stream was never seen by its front, and a later
+// claimer may start another one.
+void cbh_stream_forget(cbh_dict *dict, uint32_t index, uint64_t state, bool again) {
+  ring_t *ring = ring_of(dict, index, state);
+  if (!ring) return;
+  uint64_t word = CBH_GET(dict->slots[index].stream), at = cbh_untag(word, state), front = cbh_bit(index / dict->per_front);
+  uint64_t pending = CBH_GET(ring->pending), cursor = 0;
+  // A block outside goes out only into an empty ring: empty still (or again) means that the front does not need it.
+  bool put = CBH_GET(ring->written) != CBH_GET(ring->taken);
+  if (pending && !put) cbh_drop(dict->segment, pending, front);
+  if (!again) return;
+  for (cbh_frame frame; cbh_stream_next(dict, index, state, &cursor, &frame) == CBH_OK;)
+    if (frame.block) cbh_drop(dict->segment, frame.block, front);
+  cbh_drop(dict->segment, at, front);
+  atomic_compare_exchange_strong(&dict->slots[index].stream, &word, (uint64_t)cbh_generation_of(state) << 32);
+}
