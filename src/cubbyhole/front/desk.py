@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lanes and routes of one server share: who they work for, and, while a front runs, its exchange and roster.
+
+Flow:  LitServer() -> Desk (no channel yet) -> `place` is set (run: in each front; tests: in process) -> lifespan -> open
+Owns:  the exchange between `open` and `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cubbyhole.api.callbacks import call_contained
+from cubbyhole.core.clock import now_ns
+from cubbyhole.core.roster import ProcessState
+from cubbyhole.front.exchange import Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from cubbyhole.api.callbacks import CallbackRunner
+    from cubbyhole.channels.base import Channel
+    from cubbyhole.core.roster import Roster
+    from cubbyhole.core.settings import ServerSettings
+
+HEARTBEAT_S = 0.5  # half of what the supervisor allows between two beats of a living front
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a front stands: its number, and what it shares with the other processes."""
+
+    index: int
+    channel: Channel
+    roster: Roster
+
+
+class Desk:
+    """The one object that lanes, routes and the lifespan of a server's app have in common.
+
+    Attributes:
+        settings: The server's.
+        server: The `LitServer`, which callbacks get.
+        lit_apis: Its APIs, in the order of `settings.endpoints`.
+        request_hooks, response_hooks: The callbacks that want to hear of requests and answers; mostly none.
+        read_api_key: Gives the key that `X-API-Key` must equal, or None.
+        place: Set before the app's lifespan starts.
+        exchange: None unless the front is open.
+        active: Open requests of this front, kept only with `track_requests`.
+        fast_paths: Model paths that this front serves in the fast lane, for `/info`.
+        shut_down: Asks the supervisor to end the server; None before start-up is done.
+        lifespans: More of them, which start after ours and end before (MCP's session manager).
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        server: Any,
+        lit_apis: Sequence[Any],
+        callbacks: CallbackRunner,
+        read_api_key: Callable[[], str | None],
+    ) -> None:
+        self.settings = settings
+        self.server = server
+        self.lit_apis = lit_apis
+        self._callbacks = callbacks
+        self.request_hooks = callbacks.hooks("on_request")
+        self.response_hooks = callbacks.hooks("on_response")
+        self.read_api_key = read_api_key
+        self.place: Place | None = None
+        self.exchange: Exchange | None = None
+        self.active = 0
+        self.lifespans: list[Callable[[Any], AbstractAsyncContextManager[Any]]] = []
+        self.fast_paths: frozenset[str] = frozenset()
+        self.shut_down: Callable[[], None] | None = None
+        self._heart: asyncio.TimerHandle | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open this front's port on `loop` and say that the front is ready. Without a place: nothing."""
+        place = self.place
+        if place is None or self.exchange is not None:
+            return
+        self.exchange = Exchange(place.channel.front(place.index), place.index, loop)
+        self.exchange.open()
+        place.roster.set_pid(place.index, os.getpid())
+        place.roster.set_state(place.index, ProcessState.READY)
+        self._beat(loop, place)
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._heart is not None:
+            self._heart.cancel()
+            self._heart = None
+        if self.exchange is not None:
+            self.exchange.close()
+            self.exchange = None
+            if self.place is not None:
+                self.place.roster.set_state(self.place.index, ProcessState.FINISHED)
+
+    def count(self, step: int) -> None:
+        """Count a request that opens (1) or ends (-1)."""
+        self.active += step
+        if self.place is not None:
+            self.place.roster.set_active(self.place.index, self.active)
+
+    def active_requests(self) -> int | None:
+        """Return the open requests of all fronts; None unless they are tracked."""
+        if not self.settings.track_requests:
+            return None
+        return self.active if self.place is None else self.place.roster.active_total()
+
+    def announce_request(self) -> None:
+        """Tell the callbacks that a request has come."""
+        for hook in self.request_hooks:
+            call_contained(hook, active_requests=self.active_requests(), litserver=self.server)
+
+    def announce_response(self) -> None:
+        """Tell the callbacks that an answer is there."""
+        for hook in self.response_hooks:
+            call_contained(hook, litserver=self.server)
+
+    def worker_states(self) -> dict[str, str]:
+        """Return LitServe's word for each worker's state, by its API's path and its number there."""
+        if self.place is None:
+            return {}
+        states = {}
+        for index in range(self.settings.workers_total):
+            endpoint, number, _ = self.settings.worker_place(index)
+            state = self.place.roster.state(self.place.roster.worker_cell(index))
+            path = self.settings.endpoints[endpoint].path.strip("/")
+            states[f"{path}_{number}"] = state.name.lower()
+        return states
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Be open while the app lives."""
+        self.open(asyncio.get_running_loop())
+        try:
+            async with AsyncExitStack() as stack:
+                for more in self.lifespans:
+                    await stack.enter_async_context(more(app))
+                yield
+        finally:
+            self._callbacks.trigger_event("on_server_end", litserver=self.server)
+            self.close()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop, place: Place) -> None:
+        place.roster.beat(place.index, now_ns())
+        self._heart = loop.call_later(HEARTBEAT_S, self._beat, loop, place)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP request -> what a `RequestEntry` needs: its body, read within the limit, and its meta.
+
+The front moves bytes: nothing here looks into a body.
+
+Flow:  lane.py -> **read_body**, **request_meta** -> RequestEntry -> exchange.py
+Owns:  nothing.
+See:   docs/design/request-path.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cubbyhole.core.entries import RequestMeta
+from cubbyhole.core.errors import PayloadTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cubbyhole.core.entries import Buffer
+
+# Below it a body comes in one message or two, and joining bytes is cheaper than a reservation. (IPC.md: page-sized
+# copies are not what costs.)
+RESERVE_FROM_BYTES = 32 * 1024
+
+_NOTED = frozenset((b"content-type", b"x-request-id", b"traceparent"))
+_JSON = b"application/json"
+_encode_meta = msgspec.msgpack.Encoder().encode
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was complete; there is nobody to answer."""
+
+
+def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """Return the first value of a header, whose name is in lower case."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def request_meta(scope: Any) -> bytes:
+    """Encode what a worker needs beside the body; empty for a plain JSON request."""
+    content_type = request_id = traceparent = b""
+    for name, value in scope["headers"]:
+        if name in _NOTED:
+            if name == b"content-type":
+                if not value.startswith(_JSON):
+                    content_type = value
+            elif name == b"traceparent":
+                traceparent = value
+            else:
+                request_id = value
+    query = scope["query_string"]
+    if not (content_type or query or request_id or traceparent):
+        return b""
+    return _encode_meta(
+        RequestMeta(
+            content_type=content_type.decode("latin-1"),
+            query=query.decode("latin-1"),
+            request_id=request_id.decode("latin-1"),
+            traceparent=traceparent.decode("latin-1"),
+        )
+    )
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> PayloadTooLarge:
+    """Make the error for a body over the limit."""
+    return PayloadTooLarge(
+        f"Request body has at least {size_bytes:,} bytes, the limit is {limit_bytes:,}. "
+        "Raise LitServer(max_payload_size=...) or arena_bytes=, or send less."
+    )
+
+
+def declared_size(scope: Any, limit_bytes: int) -> int | None:
+    """Return what Content-Length says, None without one that can be read.
+
+    Raises:
+        PayloadTooLarge: it is over the limit, so that nothing need be read.
+    """
+    value = header(scope["headers"], b"content-length")
+    if value is None or not value.isdigit():
+        return None
+    size_bytes = int(value)
+    if size_bytes > limit_bytes:
+        raise too_large(size_bytes, limit_bytes)
+    return size_bytes
+
+
+async def read_body(
+    first: Any,
+    receive: Callable[[], Awaitable[Any]],
+    scope: Any,
+    limit_bytes: int,
+    reserve: Callable[[int], Any],
+) -> Buffer:
+    """Read a body that did not come whole with the first message.
+
+    A large one goes straight into a reservation of the channel, so that it is copied once. Without a length (chunked) its parts
+    are kept until its size is known, within the same limit.
+
+    Args:
+        first: The first `http.request` message.
+        receive: ASGI `receive`.
+        scope: ASGI scope, for Content-Length.
+        limit_bytes: Largest body.
+        reserve: `FrontPort.reserve`.
+
+    Raises:
+        PayloadTooLarge: over the limit; whatever is left of the body was not read.
+        EntryTooLarge, ChannelFull: no room for it.
+        ClientLeft: the client went away before the end.
+    """
+    size_bytes = declared_size(scope, limit_bytes)
+    part = first["body"]
+    if size_bytes is None or size_bytes < RESERVE_FROM_BYTES:
+        return _joined(*await _read_parts(part, receive, limit_bytes), reserve)
+    reservation = reserve(size_bytes)
+    with memoryview(reservation).cast("B") as view:
+        start = 0
+        more = True
+        while True:
+            end = start + len(part)
+            if end > size_bytes:
+                raise too_large(end, size_bytes)
+            view[start:end] = part
+            start = end
+            if not more:
+                break
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+            part = message.get("body", b"")
+            more = message.get("more_body", False)
+    if start != size_bytes:  # no server lets this pass; the body is what came
+        return bytes(memoryview(reservation)[:start])
+    return reservation
+
+
+async def _read_parts(
+    part: bytes, receive: Callable[[], Awaitable[Any]], limit_bytes: int
+) -> tuple[list[bytes], int]:
+    parts = [part]
+    total = len(part)
+    more = True
+    while more:
+        if total > limit_bytes:
+            raise too_large(total, limit_bytes)
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientLeft
+        part = message.get("body", b"")
+        more = message.get("more_body", False)
+        parts.append(part)
+        total += len(part)
+    if total > limit_bytes:
+        raise too_large(total, limit_bytes)
+    return parts, total
+
+
+def _joined(parts: list[bytes], total: int, reserve: Callable[[int], Any]) -> Buffer:
+    if total < RESERVE_FROM_BYTES:
+        return b"".join(parts)
+    reservation = reserve(total)
+    with memoryview(reservation).cast("B") as view:
+        start = 0
+        for part in parts:
+            view[start : start + len(part)] = part
+            start += len(part)
+    return reservation

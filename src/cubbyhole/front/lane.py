@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One API's way from HTTP to the channel and back, as a raw ASGI callable.
+
+Both lanes end here. The fast one comes straight from `app.py`, with no web framework between; the slow one comes through FastAPI,
+where the user's middlewares and dependencies have their turn. So both give the same answers.
+
+Flow:  app.py (fast) | routes.py (slow) -> **Lane.answer** -> intake -> exchange -> reply
+Owns:  nothing per request but what is on its stack.
+See:   docs/design/request-path.md
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from cubbyhole.core.clock import deadline_after, now_ns
+from cubbyhole.core.entries import Failure, RequestEntry, Result
+from cubbyhole.core.errors import CubbyholeError, EntryTooLarge, PayloadTooLarge
+from cubbyhole.front import compression, reply
+from cubbyhole.front.auth import refuse_key
+from cubbyhole.front.exchange import GONE
+from cubbyhole.front.intake import ClientLeft, header, read_body, request_meta, too_large
+from cubbyhole.scheduling.admission import refusal
+
+if TYPE_CHECKING:
+    from cubbyhole.core.entries import Buffer
+    from cubbyhole.front.desk import Desk
+    from cubbyhole.front.exchange import Exchange, Waiter
+    from cubbyhole.front.reply import Headers
+
+logger = logging.getLogger(__name__)
+
+STARTING = Failure("starting", 503, "Server is still starting up")
+PAYLOAD_TOO_LARGE = Failure("payload_too_large", 413, "Payload too large")
+
+
+class Refused(CubbyholeError):
+    """The request gets this answer and goes no further."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class Lane:
+    """The request path of one endpoint.
+
+    Args:
+        desk: The server's.
+        endpoint: Its number in the channel.
+        guarded: The API key is checked here. False where the API has its own `authorize`.
+        compressed: Answers are compressed for clients that take it.
+        inside_fastapi: The slow lane. Failures are raised as FastAPI's `HTTPException`, so that the user's exception handlers see
+            them, and a broken stream as `StreamBroken`, so that no middleware ends it as if it were whole.
+    """
+
+    def __init__(
+        self, desk: Desk, endpoint: int, *, guarded: bool, compressed: bool, inside_fastapi: bool
+    ) -> None:
+        settings = desk.settings
+        self._desk = desk
+        self._endpoint = endpoint
+        self._timeout_s = settings.endpoints[endpoint].timeout_s
+        self._retry = settings.endpoints[endpoint].retry_on_worker_death
+        self._limit_bytes = (
+            settings.arena_bytes
+            if settings.max_payload_bytes is None
+            else settings.max_payload_bytes
+        )
+        self._timing = settings.server_timing
+        self._plain = not (settings.server_timing or desk.response_hooks)
+        self._guarded = guarded
+        self._compressed = compressed
+        self._inside_fastapi = inside_fastapi
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request (ASGI)."""
+        received_ns = now_ns()
+        try:
+            exchange = self._admit(scope)
+            body = await self._intake(scope, receive, exchange)
+            waiter = self._submit(exchange, scope, body, received_ns, receive)
+        except ClientLeft:
+            return None
+        except CubbyholeError as error:
+            return await self._refuse(send, error)
+        del body  # the channel has it now; a reservation must not live as long as its request
+        try:
+            collected = await waiter.future
+        except BaseException:  # this task is cancelled: nobody will read the answer
+            exchange.leave(waiter)
+            raise
+        outcome = collected.outcome
+        # The case that most requests are, without a further call: a short JSON result.
+        if type(outcome) is Result and self._plain and not outcome.meta:
+            content = outcome.body
+            if type(content) is bytes and len(content) < compression.MINIMUM_BYTES:
+                head = [reply.JSON_TYPE, (b"content-length", b"%d" % len(content))]
+                start = {"type": "http.response.start", "status": outcome.status, "headers": head}
+                await send(start)
+                await send({"type": "http.response.body", "body": content})
+                return None
+        return await self._reply(scope, send, exchange, waiter, collected)
+
+    def _admit(self, scope: Any) -> Exchange:
+        desk = self._desk
+        exchange = desk.exchange
+        if exchange is None:
+            raise Refused(STARTING)
+        if self._guarded:
+            key = desk.read_api_key()
+            if key is not None:
+                failure = refuse_key(key, scope["headers"])
+                if failure is not None:
+                    raise Refused(failure)
+        return exchange
+
+    def _submit(
+        self, exchange: Exchange, scope: Any, body: Buffer, received_ns: int, receive: Any
+    ) -> Waiter:
+        if self._desk.request_hooks:
+            self._desk.announce_request()
+        entry = RequestEntry(
+            next(exchange.ids),
+            self._endpoint,
+            body,
+            request_meta(scope),
+            0,
+            deadline_after(self._timeout_s, received_ns),
+            self._retry,
+            received_ns,
+        )
+        return exchange.submit(entry, receive)
+
+    async def _intake(self, scope: Any, receive: Any, exchange: Exchange) -> Buffer:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientLeft
+        body = message.get("body", b"")
+        if message.get("more_body", False):
+            return await read_body(
+                {"body": body}, receive, scope, self._limit_bytes, exchange.reserve
+            )
+        if len(body) > self._limit_bytes:
+            raise too_large(len(body), self._limit_bytes)
+        return body
+
+    async def _reply(
+        self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any
+    ) -> None:
+        extra = self._extra_headers(scope, collected)
+        outcome = collected.outcome
+        if outcome is None:
+            try:
+                failure = await reply.send_stream(send, exchange, waiter, extra)
+            except reply.StreamBroken:
+                if self._inside_fastapi:
+                    raise
+                # An answer left incomplete makes the server close the connection, which is what the client must see. The worker
+                # logged what happened.
+                return
+            except BaseException:
+                exchange.leave(waiter)
+                raise
+            finally:
+                exchange.finish(waiter)
+                self._desk.announce_response()
+            if failure is not None:
+                await self._fail_unless_gone(send, failure, extra)
+        elif isinstance(outcome, Failure):
+            await self._fail_unless_gone(send, outcome, extra)
+        else:
+            self._desk.announce_response()
+            if self._inside_fastapi:
+                outcome.body = bytes(outcome.body)  # middlewares of users expect bytes
+            await reply.send_result(
+                send, outcome, extra, scope["headers"] if self._compressed else None
+            )
+
+    def _extra_headers(self, scope: Any, collected: Any) -> Headers:
+        extra: Headers = []
+        request_id = header(scope["headers"], b"x-request-id")
+        if request_id is not None:
+            extra.append((b"x-request-id", request_id))
+        if self._timing:
+            extra.append(reply.timing_header(collected, now_ns()))
+        return extra
+
+    async def _refuse(self, send: Any, error: CubbyholeError) -> None:
+        if isinstance(error, Refused):
+            return await self._fail(send, error.failure, [])
+        if isinstance(error, (PayloadTooLarge, EntryTooLarge)):
+            # The rest of the body was not read; the connection cannot be used again.
+            return await self._fail(send, PAYLOAD_TOO_LARGE, [reply.CLOSE])
+        logger.debug("request refused: code=%s reason=%s", error.code, error)
+        return await self._fail(send, refusal(error), [])
+
+    async def _fail_unless_gone(self, send: Any, failure: Failure, extra: Headers) -> None:
+        if failure is not GONE:
+            await self._fail(send, failure, extra)
+
+    async def _fail(self, send: Any, failure: Failure, extra: Headers) -> None:
+        if not self._inside_fastapi:
+            return await reply.send_failure(send, failure, extra)
+        from fastapi import HTTPException
+
+        headers = reply.failure_headers(failure)
+        headers |= {name.decode("latin-1"): value.decode("latin-1") for name, value in extra}
+        raise HTTPException(failure.status, failure.detail, headers)

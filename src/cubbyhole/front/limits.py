@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Middlewares that LitServe puts around the whole app: body size and the count of open requests.
+
+Model paths in the fast lane do both by themselves; these are for everything that goes through FastAPI.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+
+from cubbyhole.core.errors import PayloadTooLarge
+from cubbyhole.front.intake import declared_size, too_large
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from cubbyhole.front.desk import Desk
+
+UNCOUNTED_PATHS = frozenset(("/", "/health", "/metrics"))
+
+
+class MaxSizeMiddleware:
+    """Answer 413 to a body over the limit, before it is read to its end.
+
+    Args:
+        app: The ASGI app inside.
+        max_size: Largest body in bytes; None: no limit.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_size: float | None = None) -> None:
+        self.app = app
+        self.max_size = max_size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or self.max_size is None:
+            await self.app(scope, receive, send)
+            return
+        limit_bytes = int(self.max_size)
+        total = 0
+        started = False
+
+        async def counted() -> Any:
+            nonlocal total
+            message = await receive()
+            if message["type"] == "http.request":
+                total += len(message.get("body", b""))
+                if total > limit_bytes:
+                    raise too_large(total, limit_bytes)
+            return message
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            declared_size(scope, limit_bytes)
+            await self.app(scope, counted, watched)
+        except PayloadTooLarge:
+            if started:
+                raise
+            answer = JSONResponse({"detail": "Payload too large"}, 413, {"connection": "close"})
+            await answer(scope, receive, send)
+
+
+class RequestCountMiddleware:
+    """Count the open requests of this front.
+
+    Args:
+        app: The ASGI app inside.
+        desk: Keeps the count.
+        paths: More paths that are not counted, e.g. a health path of the user's.
+    """
+
+    def __init__(self, app: ASGIApp, *, desk: Desk, paths: frozenset[str] = frozenset()) -> None:
+        self.app = app
+        self.desk = desk
+        self.uncounted = UNCOUNTED_PATHS | paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or scope["path"] in self.uncounted:
+            await self.app(scope, receive, send)
+            return
+        self.desk.count(1)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.desk.count(-1)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LitServe's server options -> checked values for `ServerSettings` and `run`.
+
+Each function takes one option as the user gave it and raises LitServe's error text, or returns the value that the rest works with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", re.IGNORECASE)
+_POWERS = "kmgt"
+NO_TIMEOUT = float("inf")
+
+
+def check_path(name: str, path: str) -> str:
+    """Return an HTTP path of the server's.
+
+    Raises:
+        ValueError: it does not start with "/".
+    """
+    if not path.startswith("/"):
+        raise ValueError(
+            f"{name} must start with '/'. Please provide a valid api path like '/health', '/info', or '/shutdown'"
+        )
+    return path
+
+
+def timeout_seconds(timeout: float | bool | None) -> float:
+    """Return the limit of a request in seconds; False, None and -1 mean none."""
+    if timeout is None or timeout is False or timeout == -1:
+        return NO_TIMEOUT
+    return float(timeout)
+
+
+def payload_bytes(limit: str | float | None) -> int | None:
+    """Return the largest body in bytes; None: no limit of its own.
+
+    Args:
+        limit: Bytes, or text such as "100MB" (10**6 bytes each) or "64MiB" (2**20).
+
+    Raises:
+        ValueError: not a size.
+    """
+    if limit is None:
+        return None
+    if not isinstance(limit, str):
+        size_bytes = float(limit)
+    else:
+        match = _SIZE.fullmatch(limit)
+        if match is None:
+            raise ValueError(
+                f"max_payload_size must be bytes or text like '100MB' or '64MiB', but got {limit!r}"
+            )
+        unit = (match[2] or "").lower()
+        base = 1024 if unit.endswith("i") else 1000
+        power = _POWERS.index(unit[0]) + 1 if unit else 0
+        size_bytes = float(match[1]) * base**power
+    if size_bytes < 0:
+        raise ValueError(f"max_payload_size must be positive, but got {limit}")
+    return int(size_bytes)
+
+
+def check_metadata(metadata: Any) -> Any:
+    """Return the model's metadata.
+
+    Raises:
+        ValueError: it has no JSON form.
+    """
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise ValueError("model_metadata must be JSON serializable.") from error
+    return metadata
+
+
+def check_middlewares(middlewares: Any) -> list[Any]:
+    """Return the user's middlewares as a list of its own.
+
+    Raises:
+        ValueError: not a list.
+    """
+    if middlewares is None:
+        return []
+    if not isinstance(middlewares, list):
+        raise ValueError(  # noqa: TRY004  (LitServe's class)
+            "middlewares must be a list of tuples where each tuple contains a middleware and its arguments. "
+            "For example:\nserver = ls.LitServer(api, middlewares=[(RequestIdMiddleware, {'length': 5})])"
+        )
+    return list(middlewares)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def workers_of_each_api(workers_per_device: Any, paths: Sequence[str]) -> list[int]:
+    """Return how many workers each API gets on each device.
+
+    Args:
+        workers_per_device: One number, a list in the order of the APIs, or a mapping of their paths.
+        paths: The APIs' paths.
+
+    Raises:
+        ValueError: a number below 1, a list of another length, an unknown path.
+        TypeError: something else.
+    """
+    if isinstance(workers_per_device, bool) or not isinstance(
+        workers_per_device, (int, list, tuple, Mapping)
+    ):
+        raise TypeError(
+            "workers_per_device must be an int, a list/tuple of ints, or a mapping of api_path -> int"
+        )
+    if isinstance(workers_per_device, int):
+        if workers_per_device < 1:
+            raise ValueError("workers_per_device must be >= 1")
+        return [workers_per_device] * len(paths)
+    if isinstance(workers_per_device, Mapping):
+        unknown = sorted(set(workers_per_device) - set(paths))
+        if unknown:
+            raise ValueError(
+                f"workers_per_device contains unknown api_path values: {unknown} (unknown api_path)"
+            )
+        counts = [workers_per_device.get(path, 1) for path in paths]
+    else:
+        if len(workers_per_device) != len(paths):
+            raise ValueError(
+                "workers_per_device list length must match number of APIs \n"
+                f"({len(paths)}), got {len(workers_per_device)}"
+            )
+        counts = list(workers_per_device)
+    if not all(_is_count(count) for count in counts):
+        raise ValueError("workers_per_device values must be integers >= 1")
+    return counts
+
+
+def check_host(host: str) -> str:
+    """Return an address to listen on.
+
+    Raises:
+        ValueError: it is no address and no name of one.
+    """
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError, TypeError) as error:
+        raise ValueError(
+            f"host must be '0.0.0.0', '127.0.0.1', or '::' but got {host} (another address of this machine will do)"
+        ) from error
+    return host
+
+
+def check_port(port: str | int) -> int:
+    """Return a port; 0 takes a free one.
+
+    Raises:
+        ValueError: no number, or out of range.
+    """
+    text = f"port must be a value from 1024 to 65535 but got {port}"
+    try:
+        number = int(port)
+    except (TypeError, ValueError) as error:
+        raise ValueError(text) from error
+    if number != 0 and not 1024 <= number <= 65535:
+        raise ValueError(text)
+    return number
+
+
+def check_server_count(count: int | None) -> int | None:
+    """Return the number of HTTP processes; None: as many as are useful.
+
+    Raises:
+        ValueError: below 1.
+    """
+    if count is not None and count < 1:
+        raise ValueError("num_api_servers must be greater than 0")
+    return count
+
+
+def check_server_type(kind: str | None) -> None:
+    """Accept LitServe's two kinds; fronts are processes either way.
+
+    Raises:
+        ValueError: neither of them.
+    """
+    if kind not in {None, "process", "thread"}:
+        raise ValueError("Invalid value for api_server_worker_type. Must be 'process' or 'thread'")

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes of a server's app: `/`, health, info, shutdown, model paths (slow lane) and what specs add.
+
+Flow:  LitServer() -> **build_app** -> server.app; uvicorn -> FrontApp -> server.app -> these
+Owns:  nothing; the state is the desk's.
+See:   app.py (the fast lane), docs/design/request-path.md
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from starlette.middleware.gzip import GZipMiddleware
+
+from cubbyhole.core.roster import ProcessState
+from cubbyhole.front import compression, openapi
+from cubbyhole.front.lane import Lane
+from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cubbyhole.front.desk import Desk
+
+logger = logging.getLogger(__name__)
+
+
+class LaneResponse(Response):
+    """Hands a request that came through FastAPI on to its lane, which answers by itself."""
+
+    def __init__(self, lane: Lane, body: bytes | None) -> None:
+        super().__init__()
+        self._lane = lane
+        self._body = body
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer (ASGI)."""
+        if self._body is None:
+            await self._lane.answer(scope, receive, send)
+            return
+        body: bytes | None = self._body
+
+        async def replayed() -> Any:
+            nonlocal body
+            if body is None:
+                return await receive()
+            message = {"type": "http.request", "body": body, "more_body": False}
+            body = None
+            return message
+
+        await self._lane.answer(scope, replayed, send)
+
+
+def is_compressed(desk: Desk) -> bool:
+    """Tell whether answers are compressed: LitServe does not where any API streams."""
+    return not any(endpoint.stream for endpoint in desk.settings.endpoints)
+
+
+def is_guarded(lit_api: Any) -> bool:
+    """Tell whether an API is guarded by the API key, and not by an `authorize` of its own."""
+    return not callable(getattr(lit_api, "authorize", None))
+
+
+def build_app(
+    desk: Desk,
+    *,
+    guard: Callable[[Any], Callable[..., Any]],
+    openapi_url: str | None,
+    middlewares: list[Any],
+) -> FastAPI:
+    """Make `server.app`.
+
+    Args:
+        desk: The server's.
+        guard: Gives the dependency that guards an API, or the paths that belong to none (None).
+        openapi_url: None: no document, no pages of it.
+        middlewares: The user's: classes or (class, kwargs), the last is outermost.
+    """
+    app = FastAPI(lifespan=desk.lifespan, openapi_url=openapi_url)
+    only = desk.lit_apis[0] if len(desk.lit_apis) == 1 else None
+    _add_own_routes(app, desk, [Depends(guard(only))])
+    for number, lit_api in enumerate(desk.lit_apis):
+        _add_model_routes(app, desk, number, lit_api, guard)
+    openapi.add_models(app, list(desk.lit_apis))
+    for middleware in middlewares:
+        if isinstance(middleware, tuple):
+            app.add_middleware(middleware[0], **middleware[1])
+        else:
+            app.add_middleware(middleware)
+    return app
+
+
+def add_default_middlewares(app: FastAPI, desk: Desk) -> list[Any]:
+    """Add what LitServe adds, and return it; the fast lane does the same without them."""
+    settings = desk.settings
+    users = list(app.user_middleware)
+    if is_compressed(desk):
+        app.add_middleware(
+            GZipMiddleware,
+            minimum_size=compression.MINIMUM_BYTES,
+            compresslevel=compression.LEVEL,
+        )
+    if settings.max_payload_bytes is not None:
+        app.add_middleware(MaxSizeMiddleware, max_size=settings.max_payload_bytes)
+    if settings.track_requests:
+        paths = frozenset((settings.healthcheck_path,))
+        app.add_middleware(RequestCountMiddleware, desk=desk, paths=paths)
+    return [middleware for middleware in app.user_middleware if middleware not in users]
+
+
+def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str, Lane]:
+    """Return the model paths whose requests no user code in the front needs to see.
+
+    Args:
+        app: `server.app`, as it is when the front starts.
+        desk: The server's.
+        own_middlewares: What `app.user_middleware` holds of ours.
+    """
+    if (
+        any(middleware not in own_middlewares for middleware in app.user_middleware)
+        or app.dependency_overrides
+        or app.router.dependencies
+        or app.exception_handlers != FastAPI().exception_handlers
+    ):
+        return {}
+    compressed = is_compressed(desk)
+    return {
+        endpoint.path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
+        for number, endpoint in enumerate(desk.settings.endpoints)
+        if is_guarded(desk.lit_apis[number])
+    }
+
+
+def _add_model_routes(
+    app: FastAPI, desk: Desk, number: int, lit_api: Any, guard: Callable[[Any], Callable[..., Any]]
+) -> None:
+    spec = lit_api.spec
+    endpoints = [] if spec is None else spec.endpoints
+    dependencies = [Depends(guard(lit_api))]
+    for path, endpoint, methods in endpoints:
+        app.add_api_route(path, endpoint, methods=methods, dependencies=dependencies)
+    path = desk.settings.endpoints[number].path
+    if any(path == other and "POST" in methods for other, _, methods in endpoints):
+        return
+    lane = Lane(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
+
+    async def answer(request: Request) -> Response:
+        # A dependency (authorize) may have read the body; Starlette keeps it on the request, and there is no public way to ask.
+        return LaneResponse(lane, getattr(request, "_body", None))
+
+    app.add_api_route(
+        path,
+        answer,
+        methods=["POST"],
+        name=path.strip("/").replace("/", "_") or "predict",
+        dependencies=dependencies,
+        response_model=None,
+        openapi_extra=openapi.describe(lit_api, stream=desk.settings.endpoints[number].stream),
+    )
+    empty_methods = list(getattr(spec, "empty_methods", ()))
+    if empty_methods:
+        app.add_api_route(path, _empty, methods=empty_methods, include_in_schema=False)
+
+
+async def _empty() -> Response:
+    return Response(status_code=200)
+
+
+def _add_own_routes(app: FastAPI, desk: Desk, dependencies: list[Any]) -> None:
+    settings = desk.settings
+
+    async def index() -> Response:
+        return Response(content="litserve running")
+
+    async def health() -> Response:
+        ready = _processes_ready(desk) and await _apis_healthy(desk)
+        return Response("ok", 200) if ready else Response("not ready", 503)
+
+    async def info() -> dict[str, Any]:
+        return describe_server(desk)
+
+    app.add_api_route("/", index, methods=["GET"], dependencies=dependencies, response_model=None)
+    app.add_api_route(
+        settings.healthcheck_path, health, dependencies=dependencies, response_model=None
+    )
+    app.add_api_route(settings.info_path, info, dependencies=dependencies, response_model=None)
+
+
+def add_shutdown_route(app: FastAPI, desk: Desk, path: str, guard: Callable[..., Any]) -> None:
+    """Add the endpoint that ends the server."""
+
+    async def shutdown() -> Response:
+        if desk.shut_down is None:
+            raise HTTPException(503, "Server is still starting up")
+        logger.info("shutdown asked for: path=%s", path)
+        desk.shut_down()
+        return Response("Server is initiating graceful shutdown.", 200)
+
+    app.add_api_route(path, shutdown, methods=["POST"], dependencies=[Depends(guard)])
+
+
+def describe_server(desk: Desk) -> dict[str, Any]:
+    """Return what `/info` says."""
+    server, settings = desk.server, desk.settings
+    return {
+        "model": settings.model_metadata,
+        "server": {
+            "devices": server.devices,
+            "workers_per_device": server.workers_per_device,
+            "timeout": server.timeout,
+            "stream": {endpoint.path: endpoint.stream for endpoint in settings.endpoints},
+            "max_payload_size": server.max_payload_size,
+            "track_requests": server.track_requests,
+            "channel": settings.channel if desk.place is None else desk.place.channel.kind,
+            "lanes": {
+                endpoint.path: "fast" if endpoint.path in desk.fast_paths else "slow"
+                for endpoint in settings.endpoints
+            },
+        },
+    }
+
+
+def _processes_ready(desk: Desk) -> bool:
+    if desk.place is None or desk.exchange is None:
+        return False
+    roster = desk.place.roster
+    draining = ProcessState.DRAINING
+    return (
+        roster.workers_ready()
+        and roster.state(desk.place.index) != draining
+        and roster.state(roster.supervisor) != draining
+    )
+
+
+async def _apis_healthy(desk: Desk) -> bool:
+    for lit_api in desk.lit_apis:
+        try:
+            healthy = lit_api.health()
+            if inspect.isawaitable(healthy):
+                healthy = await healthy
+        except Exception:
+            logger.warning("health raised: path=%s", lit_api.api_path, exc_info=True)
+            return False
+        if not healthy:
+            return False
+    return True

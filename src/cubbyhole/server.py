@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`LitServer`: LitServe's parameters -> frozen `ServerSettings`, and the app that fronts serve.
+
+Flow:  LitServer() -> checks -> settings, desk, app;  run() -> wiring.serve -> fronts and workers
+Owns:  `app`. Processes are the supervisor's.
+See:   docs/migrating.md for every difference from LitServe
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cubbyhole._deprecated import apply_moved
+from cubbyhole.api.callbacks import Callback, CallbackRunner
+from cubbyhole.core.settings import EndpointSettings, ServerSettings
+from cubbyhole.front import apis, auth, options, routes
+from cubbyhole.front.desk import Desk, Place
+from cubbyhole.front.tls import options_from_environment
+from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, list_devices
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from cubbyhole.api.lit_api import LitAPI
+    from cubbyhole.channels.base import Channel
+    from cubbyhole.core.roster import Roster
+
+# Read at import and looked up at each use: tests of users assign them.
+LIT_SERVER_API_KEY = os.environ.get("LIT_SERVER_API_KEY")
+SHUTDOWN_API_KEY = os.environ.get("LIT_SHUTDOWN_API_KEY")
+
+CLIENT_FILE = """# A request to try the server with. Written by `LitServer.generate_client_file`, and kept if it exists.
+
+import requests
+
+response = requests.post("http://127.0.0.1:{port}/predict", json={{"input": 4.0}})
+print(f"Status: {{response.status_code}}\\nResponse:\\n {{response.text}}")
+"""
+
+
+class LitServer:
+    """A server for one or several LitAPIs. Parameters up to `restart_workers` are LitServe's, in its order.
+
+    Args:
+        lit_api: A LitAPI, or several with different paths.
+        accelerator: "auto", "cpu", "cuda", "mps" or "gpu".
+        devices: How many, or which, or "auto".
+        workers_per_device: One number, a list in the order of the APIs, or a mapping of paths.
+        timeout: Seconds from a request's arrival to its answer, waiting and running; False or -1: no limit.
+        healthcheck_path, info_path, shutdown_path: HTTP paths.
+        enable_shutdown_api: Add `shutdown_path`, guarded by LIT_SHUTDOWN_API_KEY.
+        model_metadata: Shown by `info_path`; JSON-able.
+        max_payload_size: Largest request body in bytes, or text like "100MB"; None: what the channel can hold.
+        track_requests: Count the open requests: `active_requests`.
+        callbacks, middlewares, loggers: As in LitServe.
+        fast_queue: Accepted and without meaning: the default channel is shared memory.
+        disable_openapi_url: Serve no OpenAPI document and none of its pages.
+        restart_workers: Start a worker again that died. Off: the server ends with it.
+        channel: How entries travel: a name in `channels.registry`.
+        slots: Requests in flight for each front; further ones are answered 503 at once.
+        arena_bytes: Room for bodies; memory is used only as far as it is touched.
+        server_timing: Say in a `Server-Timing` header how long each request was in each state.
+        spec, max_batch_size, batch_timeout, stream, api_path, loop: Deprecated: they belong to the LitAPI.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be served, with LitServe's text.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  (LitServe's signature)
+        self,
+        lit_api: LitAPI | Iterable[LitAPI],
+        accelerator: str | None = "auto",
+        devices: str | int | list[int] = "auto",
+        workers_per_device: int | Sequence[int] | Mapping[str, int] = 1,
+        timeout: float | bool = 30,
+        healthcheck_path: str = "/health",
+        info_path: str = "/info",
+        shutdown_path: str = "/shutdown",
+        enable_shutdown_api: bool = False,
+        model_metadata: dict[str, Any] | None = None,
+        spec: Any = None,
+        max_payload_size: str | float | None = None,
+        track_requests: bool = False,
+        callbacks: list[Callback] | Callback | None = None,
+        middlewares: list[Any] | None = None,
+        loggers: Any = None,
+        fast_queue: bool = False,
+        disable_openapi_url: bool = False,
+        max_batch_size: int | None = None,
+        batch_timeout: float = 0.0,
+        stream: bool = False,
+        api_path: str | None = None,
+        loop: Any = None,
+        restart_workers: bool = True,
+        *,
+        channel: str = "shm",
+        slots: int = 1024,
+        arena_bytes: int = 1 << 30,
+        server_timing: bool = False,
+    ) -> None:
+        self.lit_api = lit_api
+        self.lit_apis = apis.list_apis(lit_api)
+        moved = {"max_batch_size": max_batch_size, "batch_timeout": batch_timeout, "stream": stream}
+        apply_moved(self.lit_apis, {**moved, "api_path": api_path, "loop": loop, "spec": spec})
+        self.timeout = timeout
+        self.healthcheck_path = options.check_path("healthcheck_path", healthcheck_path)
+        self.info_path = options.check_path("info_path", info_path)
+        self.shutdown_path = shutdown_path
+        if enable_shutdown_api:
+            options.check_path("shutdown_path", shutdown_path)
+        self.model_metadata = options.check_metadata(model_metadata)
+        self.max_payload_size = max_payload_size
+        self.track_requests = track_requests
+        self.callbacks = _list_callbacks(callbacks)
+        self.middlewares = options.check_middlewares(middlewares)
+        self.loggers = _list_loggers(loggers)
+        self.fast_queue = fast_queue
+        self.restart_workers = restart_workers
+        self.workers_per_device = workers_per_device
+        self.monitor_internal = 2
+        self.uvicorn_graceful_timeout = 30
+        self.inference_workers: list[Any] = []
+        self.devices = list_devices(choose_accelerator(accelerator), devices)
+        self._running: Any = None
+        for key in ("LIT_SERVER_API_KEY", "SHUTDOWN_API_KEY"):
+            auth.check_key_is_usable(key, globals()[key])
+        self._prepare_apis()
+        self.settings = ServerSettings(
+            endpoints=self._endpoints(),
+            channel=channel,
+            slots=slots,
+            arena_bytes=arena_bytes,
+            max_payload_bytes=options.payload_bytes(max_payload_size),
+            healthcheck_path=healthcheck_path,
+            info_path=info_path,
+            shutdown_path=shutdown_path if enable_shutdown_api else None,
+            restart_workers=restart_workers,
+            track_requests=track_requests,
+            server_timing=server_timing,
+            model_metadata=model_metadata,
+        )
+        runner = CallbackRunner(self.callbacks)
+        self.desk = Desk(self.settings, self, self.lit_apis, runner, lambda: LIT_SERVER_API_KEY)
+        self.app = routes.build_app(
+            self.desk,
+            guard=self.setup_auth,
+            openapi_url=None if disable_openapi_url else "/openapi.json",
+            middlewares=self.middlewares,
+        )
+        self.own_middlewares = routes.add_default_middlewares(self.app, self.desk)
+        self.register_endpoints()
+        for _ in self.lit_apis:
+            runner.trigger_event("on_server_start", litserver=self)
+
+    @property
+    def active_requests(self) -> int | None:
+        """Open requests over all fronts; None without `track_requests`."""
+        return self.desk.active_requests()
+
+    @property
+    def workers_setup_status(self) -> dict[str, str]:
+        """LitServe's word for the state of each worker ("starting", "ready", "error", "finished"), by path and number."""
+        return self.desk.worker_states()
+
+    def setup_auth(self, lit_api: LitAPI | None = None) -> Callable[..., Any]:
+        """Return the FastAPI dependency that guards an API: its own `authorize`, else the API key."""
+        authorize = getattr(lit_api, "authorize", None)
+        if callable(authorize):
+            return authorize  # type: ignore[no-any-return]
+        return auth.key_dependency(self.desk.read_api_key)
+
+    def register_endpoints(self) -> None:
+        """Add what does not belong to every server: the shutdown endpoint and the loggers' mounts."""
+        path = self.settings.shutdown_path
+        if path is not None:
+            generated = auth.shutdown_key(SHUTDOWN_API_KEY, path)
+            guard = auth.bearer_dependency(lambda: SHUTDOWN_API_KEY or generated)
+            routes.add_shutdown_route(self.app, self.desk, path, guard)
+        for logger in self.loggers:
+            for mount_path, app in logger.mounts:
+                self.app.mount(mount_path, app)
+
+    def device_identifiers(self, accelerator: str, device: Any) -> list[str]:
+        """Return e.g. `["cuda:1", "cuda:2"]`."""
+        return device_identifiers(accelerator, device)
+
+    def attach(self, channel: Channel, roster: Roster) -> None:
+        """Have `app` open front 0 of this channel when its lifespan starts: for tests in one process."""
+        self.desk.place = Place(0, channel, roster)
+
+    def launch_inference_worker(self, lit_api: LitAPI) -> list[Any]:
+        """Start the workers of all APIs, unless they run, and attach `app` to them. For tests; `run` does it by itself."""
+        if self._running is None:
+            self._running = self._launch()
+        del lit_api
+        return self.inference_workers
+
+    def launch_single_inference_worker(self, lit_api: LitAPI, worker_id: int) -> Any:
+        """As `launch_inference_worker`: the workers of a server are started together."""
+        del worker_id
+        return self.launch_inference_worker(lit_api)
+
+    def verify_worker_status(self) -> None:
+        """Wait until the workers of `launch_inference_worker` are ready.
+
+        Raises:
+            RuntimeError: one of them could not start.
+        """
+        from cubbyhole.core.errors import WorkerFailedToStart
+
+        try:
+            self._running.wait_ready()
+        except WorkerFailedToStart as error:
+            raise RuntimeError(
+                "One or more workers failed to start. Shutting down LitServe"
+            ) from error
+
+    def stop_inference_workers(self) -> None:
+        """End what `launch_inference_worker` started."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.__exit__(None, None, None)
+            self.desk.place = None
+
+    def run(
+        self,
+        host: str = "127.0.0.1",
+        port: str | int = 8000,
+        num_api_servers: int | None = None,
+        log_level: str = "info",
+        generate_client_file: bool = False,
+        api_server_worker_type: str | None = "process",
+        pretty_logs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Serve until SIGTERM or Ctrl-C.
+
+        Args:
+            host: Address to listen on. "0.0.0.0" for all; the default is this machine only.
+            port: 1024 to 65535; 0 takes a free one.
+            num_api_servers: HTTP processes; None: as many as are useful.
+            log_level: Of Cubbyhole's and uvicorn's records.
+            generate_client_file: Write `client.py` into the current folder unless it exists.
+            api_server_worker_type: "process" or "thread"; fronts are processes either way.
+            pretty_logs: Records through rich.
+            **kwargs: For `uvicorn.Config`.
+
+        Raises:
+            ValueError: an option is out of range.
+            RuntimeError: no worker could be started.
+        """
+        from cubbyhole import wiring
+
+        port_number = options.check_port(port)
+        options.check_host(host)
+        options.check_server_count(num_api_servers)
+        options.check_server_type(api_server_worker_type)
+        if generate_client_file:
+            self.generate_client_file(port_number)
+        drain_s = kwargs.pop("timeout_graceful_shutdown", self.uvicorn_graceful_timeout)
+        wiring.serve(
+            self,
+            msgspec.structs.replace(self.settings, drain_timeout_s=float(drain_s)),
+            host=host,
+            port=port_number,
+            num_api_servers=num_api_servers,
+            log_level=log_level,
+            pretty_logs=pretty_logs,
+            uvicorn_options=options_from_environment(kwargs),
+        )
+
+    @staticmethod
+    def generate_client_file(port: str | int = 8000) -> None:
+        """Write `client.py`, a request to try the server with, unless there is one."""
+        path = Path("client.py")
+        if not path.exists():
+            path.write_text(CLIENT_FILE.format(port=port))
+
+    @staticmethod
+    async def data_streamer(
+        q: Any, data_available: Any, send_status: bool = False
+    ) -> AsyncIterator[Any]:
+        """Yield what a deque of (data, status) gets until its stream is finished; LitServe's tool for specs of users."""
+        while True:
+            await data_available.wait()
+            while q:
+                data, status = q.popleft()
+                if status == "FINISH_STREAMING":
+                    return
+                yield (data, status) if send_status else data
+            data_available.clear()
+
+    def _launch(self) -> Any:
+        from cubbyhole import wiring
+
+        running = wiring.launch(self, self.settings).__enter__()
+        self.attach(running.channel, running.roster)
+        return running
+
+    def _prepare_apis(self) -> None:
+        timeout_s = options.timeout_seconds(self.timeout)
+        for api in self.lit_apis:
+            api.request_timeout = self.timeout
+            api.pre_setup()
+            apis.check_api(api, timeout_s)
+            if api.spec is not None:
+                api.spec.setup(self)
+        apis.check_paths(self.lit_apis)
+
+    def _endpoints(self) -> tuple[EndpointSettings, ...]:
+        counts = options.workers_of_each_api(
+            self.workers_per_device, [api.api_path for api in self.lit_apis]
+        )
+        names = [name if isinstance(name, str) else name[0] for name in self.devices]
+        return tuple(
+            EndpointSettings(
+                path=api.api_path,
+                workers=tuple(name for name in names for _ in range(count)),
+                stream=api.stream,
+                max_batch_size=api.max_batch_size,
+                batch_timeout_s=api.batch_timeout,
+                is_async=api.enable_async,
+                timeout_s=options.timeout_seconds(self.timeout),
+                retry_on_worker_death=api.retry_on_worker_death,
+            )
+            for api, count in zip(self.lit_apis, counts, strict=True)
+        )
+
+
+def _list_callbacks(callbacks: Any) -> list[Callback]:
+    given = [] if callbacks is None else callbacks
+    listed = [given] if isinstance(given, Callback) else given
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(c, Callback) for c in listed):
+        raise ValueError(f"Invalid callback type: {callbacks}")
+    return list(listed)
+
+
+def _list_loggers(loggers: Any) -> list[Any]:
+    if loggers is None:
+        return []
+    from cubbyhole.api.loggers import check_loggers
+
+    return check_loggers(loggers)
