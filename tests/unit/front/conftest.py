@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
-import uvicorn
+from typing_extensions import Self
 
 import cubbyhole as ls
 from cubbyhole.channels.base import ChannelSettings
@@ -71,7 +69,7 @@ class House:
             for index in range(workers)
         ]
 
-    def __enter__(self) -> House:
+    def __enter__(self) -> Self:
         self.server.attach(self.channel, self.roster)
         for index in range(self.server.settings.workers_total):
             self.roster.set_state(self.roster.worker_cell(index), ProcessState.READY)
