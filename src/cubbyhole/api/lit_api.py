@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: ARG002  (hooks name what an override may take)
 """`LitAPI`: what a user subclasses to serve a model, under LitServe's names.
 
 An instance is made in the user's script, checked by `LitServer`, pickled into each worker, and set
@@ -112,12 +113,12 @@ class LitAPI:
         if "__init__" in cls.__dict__:
             cls.__init__ = _timed(cls.__init__)  # type: ignore[method-assign]
 
-    # What users override.
+    # What users override. `*args, **kwargs` say to type checkers that an override may take other parameters.
 
-    def setup(self, device: Any) -> None:
+    def setup(self, device: Any, *args: Any, **kwargs: Any) -> Any:
         """Load the model; runs once in each worker. `device` is "cpu", "cuda:0", "mps:0", ..."""
 
-    def decode_request(self, request: Any, **kwargs: Any) -> Any:
+    def decode_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Turn a request into an input of `predict`. Its parameter's annotation says what it gets.
 
         None or `Request`: parsed JSON, or the form; a pydantic model: validated, else 422;
@@ -127,7 +128,7 @@ class LitAPI:
             return self._spec.decode_request(request, **kwargs)
         return request
 
-    def batch(self, inputs: list[Any]) -> Any:
+    def batch(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Join inputs: tensors and arrays are stacked on a new first axis, others stay a list."""
         first = inputs[0]
         if hasattr(first, "__torch_function__"):
@@ -137,11 +138,11 @@ class LitAPI:
             return numpy.stack(inputs)
         return inputs
 
-    def predict(self, x: Any, **kwargs: Any) -> Any:
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the model."""
         raise NotImplementedError("predict is not implemented")
 
-    def unbatch(self, output: Any) -> Any:
+    def unbatch(self, output: Any, *args: Any, **kwargs: Any) -> Any:
         """Part a batch's output into one output for each input, in their order."""
         if self._unbatches is None:
             raise ValueError(
@@ -150,7 +151,7 @@ class LitAPI:
             )
         return _unbatch_steps(output) if self._unbatches == "steps" else _unbatch_list(output)
 
-    def encode_response(self, output: Any, **kwargs: Any) -> Any:
+    def encode_response(self, output: Any, *args: Any, **kwargs: Any) -> Any:
         """Turn an output into the answer."""
         if self._spec is not None:
             return self._spec.encode_response(output, **kwargs)
