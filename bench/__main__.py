@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench <what>`: arguments only; each measurement has its own module.
+
+Flow:  **__main__.py** -> servers.py | channels.py | compare.py | docs.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "servers": (
+        "bench.servers_command",
+        "whole servers under load, beside LitServe, mosec, FastAPI and a bare handler",
+    ),
+    "channels": (
+        "bench.channels_command",
+        "what carries requests between processes: shm, sockets, pipes, manager, zmq",
+    ),
+    "compare": ("bench.compare", "two result files side by side"),
+    "docs": ("bench.docs", "put the figures of bench/results/ into docs/benchmarks.md"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure Cubbyhole and its peers on this machine. Every answer is checked.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        import_module(module).add_arguments(sub)
+        sub.set_defaults(run=import_module(module).run)
+    arguments = parser.parse_args()
+    return int(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtual environment for each contender under `.bench/venvs`, made and filled by the bench itself.
+
+The versions stand in one table, so that a run can be repeated; what all share (uvicorn, FastAPI, numpy) is the same
+version everywhere. An environment is made anew when its list changes, Cubbyhole's whenever the source does.
+
+Owns:  `.bench/venvs/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".bench"
+
+_STACK = ["uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"]
+_WEB = ["fastapi==0.165.0", "starlette==1.10.0", "pydantic==2.14.3", *_STACK]
+_NUMPY = "numpy==2.4.6"
+
+PINS: dict[str, list[str]] = {
+    "cubbyhole": [str(ROOT), *_WEB, _NUMPY, "pyzmq==27.3.0"],
+    "litserve": ["litserve==0.2.19", *_WEB, _NUMPY, "pyzmq==27.3.0"],
+    "mosec": ["mosec==0.9.8", _NUMPY],
+    "fastapi": [*_WEB, _NUMPY],
+    "bare": [*_STACK, _NUMPY],
+}
+
+
+def _source_hash() -> str:
+    """Hash what Cubbyhole is built from."""
+    digest = hashlib.sha256()
+    names = ["pyproject.toml", "setup.py"]
+    files = [ROOT / name for name in names if (ROOT / name).exists()]
+    files += sorted(p for p in (ROOT / "src").rglob("*") if p.suffix in {".py", ".pyx", ".c", ".h"})
+    for file in files:
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _wanted(name: str) -> str:
+    pins = [pin for pin in PINS[name] if pin != str(ROOT)]
+    return json.dumps([pins, sys.version, _source_hash() if name == "cubbyhole" else ""])
+
+
+def python_of(name: str) -> Path:
+    """Return the python of a contender's environment."""
+    return HOME / "venvs" / name / "bin" / "python"
+
+
+def ensure(name: str) -> Path:
+    """Make the environment if it is missing or old, and return its python."""
+    home, python = HOME / "venvs" / name, python_of(name)
+    stamp = home / "bench-stamp.json"
+    wanted = _wanted(name)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"bench: making the environment of {name} ...", file=sys.stderr, flush=True)
+    if name != "cubbyhole" or not python.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if name == "cubbyhole":
+        others = [pin for pin in PINS[name] if pin != str(ROOT)]
+        _install([*pip, *others], name)
+        _install([*pip, "--force-reinstall", "--no-deps", str(ROOT)], name)
+        _install([*pip, str(ROOT)], name)
+    else:
+        _install([*pip, *PINS[name]], name)
+    stamp.write_text(wanted)
+    return python
+
+
+def _install(command: list[str], name: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(
+            f"bench: pip could not fill the environment of {name}:\n{done.stderr[-3000:]}"
+        )
+
+
+def versions(name: str) -> dict[str, str]:
+    """Return the packages that are installed for a contender."""
+    command = [str(python_of(name)), "-m", "pip", "list", "--format", "json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {item["name"]: item["version"] for item in json.loads(listed)}
