@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from cubbyhole.api.loggers import LoggerProcess
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.settings import ServerSettings
     from cubbyhole.server import LitServer
@@ -55,9 +56,12 @@ class Wire(msgspec.Struct):
     channel: Channel
     roster: Roster
     lifeline: Lifeline
+    loggers: LoggerProcess | None = None
 
     def close(self) -> None:
         """Let every child end, and free the memory."""
+        if self.loggers is not None:
+            self.loggers.stop()
         self.lifeline.close()
         self.channel.close()
         self.roster.close()
@@ -167,7 +171,7 @@ def serve(
         sockets = listening.bind(host, port, fronts)
         options = {"log_level": log_level, **(uvicorn_options or {})}
         options.update(host=host, port=sockets[0].getsockname()[1])
-        _serve_on(server, open_wire(settings, fronts), signals, sockets, options)
+        _serve_on(server, open_wire(server, settings, fronts), signals, sockets, options)
     finally:
         listening.close(sockets)
         signals.restore()
@@ -203,7 +207,7 @@ def launch(server: LitServer, settings: ServerSettings, *, log_level: str = "inf
 
     The app runs in the caller's process and opens `channel.front(0)` there.
     """
-    wire = open_wire(settings, 1)
+    wire = open_wire(server, settings, 1)
     pool = Pool(
         _worker_places(server, wire, log_level),
         wire.channel,
@@ -222,8 +226,11 @@ def choose_fronts(settings: ServerSettings) -> int:
     return max(1, min(settings.workers_total, usable_cores()))
 
 
-def open_wire(settings: ServerSettings, fronts: int) -> Wire:
-    """Make the channel, the roster and the life line; the channel without a native core is "sockets"."""
+def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
+    """Make the channel, the loggers' process, the roster and the life line.
+
+    Without a native core the channel is "sockets".
+    """
     sizes = ChannelSettings(
         fronts=fronts,
         workers=settings.workers_total,
@@ -242,8 +249,15 @@ def open_wire(settings: ServerSettings, fronts: int) -> Wire:
         )
         settings = msgspec.structs.replace(settings, channel=FALLBACK_CHANNEL)
         channel = create_channel(FALLBACK_CHANNEL, sizes)
-    # The life line comes last: a channel that forks a process of its own must not hold it.
-    return Wire(settings, channel, Roster.create(fronts, settings.workers_total), Lifeline.create())
+    roster = Roster.create(fronts, settings.workers_total)
+    # The life line comes after the channel: one that forks a process of its own must not hold it.
+    wire = Wire(settings, channel, roster, Lifeline.create())
+    if server.loggers:
+        from cubbyhole.api.loggers import LoggerProcess
+
+        wire.loggers = LoggerProcess(server.loggers)
+        wire.loggers.start()
+    return wire
 
 
 def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
@@ -261,6 +275,7 @@ def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]
             roster=wire.roster,
             callbacks=server.callbacks,
             lifeline=wire.lifeline,
+            log_sink=wire.loggers.sink if wire.loggers else None,
             log_level=log_level,
         )
         places.append(

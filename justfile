@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Recipes for development; `just` lists them. Continuous integration runs the same: .ci/run
+
+export PYTHONPATH := "src"
+python := env("PYTHON", ".venv/bin/python")
+
+_default:
+    @just --list
+
+# a virtual environment with everything, and the native core built in place
+setup:
+    python3 -m venv .venv
+    {{python}} -m pip install -q -e '.[test]'
+    {{python}} setup.py -q build_ext --inplace
+
+# style, formatting, layers
+lint:
+    {{python}} -m ruff check .
+    {{python}} -m ruff format --check .
+    .venv/bin/lint-imports
+
+# put right what can be put right by itself
+format:
+    {{python}} -m ruff check --fix .
+    {{python}} -m ruff format .
+
+# types
+type:
+    {{python}} -m mypy
+
+# tests, all or what is asked for: just test tests/unit -k drain
+test *what:
+    {{python}} -m pytest {{what}}
+
+# the contract suite over every channel
+contract:
+    {{python}} -m pytest tests/contract
+
+# real kills
+chaos:
+    {{python}} -m pytest tests/chaos
+
+# rebuild the native core in place; CUBBYHOLE_SANITIZE=address,undefined just native
+native:
+    {{python}} setup.py -q build_ext --inplace --force
+
+# benchmarks: scenarios, baselines, one run
+bench *what:
+    {{python}} -m bench {{what}}
+
+# everything, as continuous integration has it
+ci:
+    .ci/run
