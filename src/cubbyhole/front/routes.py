@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of a server's app: `/`, health, info, shutdown, model paths (slow lane) and what specs add.
+"""The routes of a server's app: `/`, health, info, shutdown, tools, model paths (slow lane) and what specs add.
 
 Flow:  LitServer() -> **build_app** -> server.app; uvicorn -> FrontApp -> server.app -> these
 Owns:  nothing; the state is the desk's.
@@ -19,6 +19,7 @@ from cubbyhole.core.roster import ProcessState
 from cubbyhole.front import compression, openapi
 from cubbyhole.front.lane import Lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
+from cubbyhole.front.tools import add_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +85,7 @@ def build_app(
     _add_own_routes(app, desk, [Depends(guard(only))])
     for number, lit_api in enumerate(desk.lit_apis):
         _add_model_routes(app, desk, number, lit_api, guard)
+    add_tools(app, desk.lit_apis, [Depends(guard(only))])
     openapi.add_models(app, list(desk.lit_apis))
     for middleware in middlewares:
         if isinstance(middleware, tuple):
