@@ -19,8 +19,9 @@ import selectors
 import threading
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from cubbyhole.channels.asked import AskedEntry, Line, make_reservation
 from cubbyhole.channels.desk import CREDIT_BYTES, CREDIT_CHUNKS, size_of
 from cubbyhole.channels.framing import (
     Broken,
@@ -42,93 +43,13 @@ from cubbyhole.core.errors import ChannelClosed, EntryTooLarge, StaleOwner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cubbyhole.channels.framing import Frame, Message
+    from cubbyhole.channels.asked import FrontLink, HeapReservation
+    from cubbyhole.channels.framing import Message
     from cubbyhole.core.entries import Buffer, ClaimedEntry, Outcome
 
 # how long an answer to a question may take; a front answers in 0.1 ms unless its loop is busy
 _GRACE_S = 0.02
 _RECHECK_S = 0.5  # a wake-up that went to a worker that has ended costs the others at most this
-
-
-class FrontLink(Protocol):
-    """What a connection to a front must do; `Link` does."""
-
-    closed: bool
-    copied_bytes: int
-
-    def fileno(self) -> int:
-        """Readable when `receive` has something."""
-
-    def send(self, message: Message, body: Buffer = b"") -> bool:
-        """Send without waiting; returns whether all of it is out."""
-
-    def flush(self) -> bool:
-        """Send what was kept; returns whether all of it is out."""
-
-    def receive(self) -> list[Frame]:
-        """Return what has arrived, without waiting."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-class HeapReservation(bytearray):
-    """Memory to fill; this channel copies it once when it is sent."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Its size."""
-        return len(self)
-
-
-class Line:
-    """A connection and what was said on it."""
-
-    __slots__ = ("asked", "front", "front_reclaimed", "link", "notified")
-
-    def __init__(self, front: int, link: FrontLink, front_reclaimed: int) -> None:
-        self.front = front
-        self.link = link
-        self.front_reclaimed = front_reclaimed  # changes when this front is declared dead
-        self.asked = False  # a `Want` waits for its answer
-        self.notified = False  # a `Notify` waits for its answer
-
-
-class AskedEntry:
-    """An entry in a worker's hands."""
-
-    __slots__ = (
-        "attempt",
-        "body",
-        "bytes_sent",
-        "bytes_taken",
-        "chunks",
-        "chunks_taken",
-        "deadline_ns",
-        "done",
-        "id",
-        "line",
-        "meta",
-        "port",
-        "row",
-    )  # fmt: skip
-
-    def __init__(self, port: AskingPort, line: Line, given: Given, body: Buffer) -> None:
-        self.port = port
-        self.line = line
-        self.id = given.id
-        self.row = given.row
-        self.attempt = given.attempt
-        self.deadline_ns = given.deadline_ns
-        self.meta = given.meta
-        self.body = body
-        self.done = False
-        self.chunks = self.chunks_taken = self.bytes_sent = self.bytes_taken = 0
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits any more: cancelled by its front, or the front is gone."""
-        return self.port.is_cancelled(self)
 
 
 class AskingPort:
@@ -153,7 +74,6 @@ class AskingPort:
         self._closed = False
         self._condition = threading.Condition()
         self._reading = False
-        self._send_lock = threading.Lock()
 
     def open(self, endpoint: int) -> AskingPort:
         """Connect to every front that can be reached."""
@@ -182,7 +102,6 @@ class AskingPort:
     def _drop(self, line: Line) -> None:
         self._lines[line.front] = None
         self._selector.unregister(line.link.fileno())
-        self._words[self._cell + Word.COPIED_BYTES] += line.link.copied_bytes
         line.link.close()
         self._pending = deque(entry for entry in self._pending if entry.line is not line)
 
@@ -326,7 +245,7 @@ class AskingPort:
         return lost
 
     def _on_given(self, line: Line, given: Given, body: Buffer) -> None:
-        self._pending.append(AskedEntry(self, line, given, body))
+        self._pending.append(AskedEntry(self.is_cancelled, line, given, body))
         if not given.rest:
             line.asked = False
 
@@ -409,7 +328,7 @@ class AskingPort:
 
     def _send(self, line: Line, message: Message, body: Buffer = b"") -> None:
         """Send whole; waits while the front does not read, which is how a sleeping front slows its workers."""
-        with self._send_lock:
+        with line.sending:
             if line.link.send(message, body):
                 return
             with selectors.DefaultSelector() as writable:
@@ -437,13 +356,3 @@ class AskingPort:
                     self._drop(line)
             self._closed = True
             self._selector.close()
-
-
-def make_reservation(size_bytes: int, ledger: Ledger) -> HeapReservation:
-    """Return memory of the process; the channel has no other."""
-    if size_bytes > ledger.settings.arena_bytes:
-        raise EntryTooLarge(
-            f"{size_bytes:,} bytes were asked for, but the channel holds {ledger.settings.arena_bytes:,}. "
-            "Raise arena_bytes."
-        )
-    return HeapReservation(size_bytes)

@@ -113,10 +113,13 @@ class BadFrame(ValueError):
 class Link:
     """One end of a connection. Not thread-safe, but one thread may send while another receives."""
 
-    def __init__(self, sock: socket.socket, limit_bytes: int) -> None:
+    def __init__(
+        self, sock: socket.socket, limit_bytes: int, words: memoryview, copied_at: int
+    ) -> None:
         self.sock = sock
         self.closed = False  # the other end is gone, or spoke nonsense
-        self.copied_bytes = 0  # payload bytes that went through an intermediate buffer
+        self._words = words  # of the ledger, where `copied_at` counts payload bytes that are copied
+        self._copied_at = copied_at
         self._limit_bytes = limit_bytes
         self._out: deque[memoryview] = deque()
         self._encode = msgspec.msgpack.Encoder().encode
@@ -146,6 +149,7 @@ class Link:
             body = memoryview(body).cast("B")
         size = len(body)
         prefix = _PREFIX.pack(len(head), size)
+        self._words[self._copied_at] += size  # into the kernel
         if self._out:
             self._out.append(memoryview(prefix + head))
             if size:
@@ -230,7 +234,9 @@ class Link:
             body_at = head_at + head_bytes
             end = body_at + body_bytes
             if end <= filled:
-                self.copied_bytes += body_bytes
+                self._words[self._copied_at] += (
+                    2 * body_bytes
+                )  # out of the kernel, out of the buffer
                 frames.append((self._decode(view[head_at:body_at]), bytes(view[body_at:end])))
                 start = end
                 continue
@@ -241,7 +247,7 @@ class Link:
                 body = memoryview(bytearray(body_bytes))
                 have = filled - body_at
                 body[:have] = view[body_at:filled]
-                self.copied_bytes += have
+                self._words[self._copied_at] += body_bytes + have
                 self._large = (self._decode(view[head_at:body_at]), body, have)
                 self._filled = 0
                 return

@@ -23,7 +23,8 @@ import selectors
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cubbyhole.channels.asking import AskingPort, HeapReservation, make_reservation
+from cubbyhole.channels.asked import HeapReservation, make_reservation
+from cubbyhole.channels.asking import AskingPort
 from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
 from cubbyhole.channels.desk import Desk
 from cubbyhole.channels.framing import (
@@ -202,7 +203,10 @@ class SocketFront:
             former = self._peers.get(worker)
             if former is not None:
                 self._part_from(former)
-            peer = _Peer(Link(sock, settings.arena_bytes), worker, life, endpoint)
+            link = Link(
+                sock, settings.arena_bytes, self._ledger.words, self._cell + Word.COPIED_BYTES
+            )
+            peer = _Peer(link, worker, life, endpoint)
             self._peers[worker] = peer
             self._selector.register(sock, _READ, peer)
         for peer in list(self._peers.values()):
@@ -213,7 +217,6 @@ class SocketFront:
         """Forget a connection; what its worker held is failed or offered again."""
         del self._peers[peer.worker]
         self._selector.unregister(peer.link.sock)
-        self._ledger.words[self._cell + Word.COPIED_BYTES] += peer.link.copied_bytes
         peer.link.close()
         for queue in (self._wishing[peer.endpoint], self._listening[peer.endpoint]):
             if peer in queue:
@@ -281,11 +284,14 @@ class SocketChannel:
 
     def worker(self, index: int, endpoint: int) -> AskingPort:
         """See `Channel.worker`."""
-        limit_bytes = self._ledger.settings.arena_bytes
+        ledger = self._ledger
+        copied_at = ledger.cell_at("worker", index) + Word.COPIED_BYTES
 
         def connect(front: int, life: int) -> Link | None:
             sock = self._rendezvous.invite(front, index, life, endpoint)
-            return None if sock is None else Link(sock, limit_bytes)
+            if sock is None:
+                return None
+            return Link(sock, ledger.settings.arena_bytes, ledger.words, copied_at)
 
         return AskingPort(index, self._ledger, connect).open(endpoint)
 

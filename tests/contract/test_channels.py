@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every channel of the registry, and the one for tests, against every rule of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cubbyhole.channels.base import ChannelSettings
+from cubbyhole.channels.registry import CHANNELS, create_channel
+from cubbyhole.core.errors import NativeCoreMissing
+from cubbyhole.testing.check_channel import ChannelCheck, channel_checks
+from cubbyhole.testing.memory_channel import MemoryChannel
+
+if TYPE_CHECKING:
+    from cubbyhole.channels.base import Channel
+
+# Some start several processes, on machines that do other things too.
+pytestmark = pytest.mark.timeout(60)
+
+
+class _Recorded:
+    """Makes channels of one kind and remembers their classes: which channel carried the entries."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.made: list[type[Any]] = []
+
+    def __call__(self, settings: ChannelSettings) -> Channel:
+        channel = create_channel(self.kind, settings)
+        self.made.append(type(channel))
+        return channel
+
+
+@pytest.fixture(scope="module", params=list(CHANNELS))
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    try:
+        create_channel(name, ChannelSettings(slots=2, arena_bytes=1 << 20)).close()
+    except NativeCoreMissing as error:
+        pytest.skip(f"the native core is not built: {error}")
+    except ModuleNotFoundError as error:
+        pytest.skip(f"cannot be made here: {error}")
+    return name
+
+
+@pytest.mark.parametrize("check", channel_checks(), ids=str)
+def test_channel_keeps_the_contract(kind: str, check: ChannelCheck) -> None:
+    create = _Recorded(kind)
+    check.run(create)
+    assert {f"{made.__module__}:{made.__name__}" for made in create.made} == {CHANNELS[kind]}
+
+
+# It holds references, so there is no arena that could be full.
+_MEMORY_CHECKS = [
+    check
+    for check in channel_checks(processes=False)
+    if check.name != "no_room_is_channel_full_at_once"
+]
+
+
+@pytest.mark.parametrize("check", _MEMORY_CHECKS, ids=str)
+def test_memory_channel_keeps_the_contract(check: ChannelCheck) -> None:
+    """Tests of fronts and workers stand on it, so it has to keep what the real ones keep."""
+    check.run(MemoryChannel.create)
+
+
+def test_every_channel_says_its_own_name(kind: str) -> None:
+    channel = create_channel(kind, ChannelSettings(slots=2, arena_bytes=1 << 20))
+    try:
+        assert (channel.kind, channel.statistics().kind) == (kind, kind)
+    finally:
+        channel.close()
+
+
+def test_an_unknown_channel_is_refused_with_the_names_of_those_there_are() -> None:
+    with pytest.raises(ValueError, match="shm, sockets, pipes, manager, zmq"):
+        create_channel("carrier pigeon", ChannelSettings())
