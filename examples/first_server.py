@@ -26,6 +26,4 @@ class Square(ls.LitAPI):
 
 if __name__ == "__main__":
     server = ls.LitServer(Square())
-    server.run(
-        host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), generate_client_file=False
-    )
+    server.run(port=int(os.environ.get("PORT", "8000")))

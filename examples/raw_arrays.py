@@ -40,6 +40,4 @@ class Normalise(ls.LitAPI):
 
 if __name__ == "__main__":
     server = ls.LitServer(Normalise(api_path="/normalise"), max_payload_size=256 << 20)
-    server.run(
-        host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), generate_client_file=False
-    )
+    server.run(port=int(os.environ.get("PORT", "8000")))

@@ -36,6 +36,4 @@ class Embed(ls.LitAPI):
 if __name__ == "__main__":
     api = Embed(api_path="/embed", max_batch_size=64, batch_timeout=0.005)
     server = ls.LitServer(api, timeout=60)
-    server.run(
-        host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), generate_client_file=False
-    )
+    server.run(port=int(os.environ.get("PORT", "8000")))

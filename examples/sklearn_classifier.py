@@ -50,6 +50,4 @@ class Digits(ls.LitAPI):
 
 if __name__ == "__main__":
     server = ls.LitServer(Digits(max_batch_size=32, batch_timeout=0.005))
-    server.run(
-        host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), generate_client_file=False
-    )
+    server.run(port=int(os.environ.get("PORT", "8000")))

@@ -35,6 +35,4 @@ class Primes(ls.LitAPI):
 
 if __name__ == "__main__":
     server = ls.LitServer(Primes(api_path="/primes", stream=True))
-    server.run(
-        host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), generate_client_file=False
-    )
+    server.run(port=int(os.environ.get("PORT", "8000")))

@@ -9,7 +9,7 @@ import typer
 
 
 def demo(
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1024, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(help="Processes that hold the model.", min=1)] = 1,
     once: Annotated[bool, typer.Option("--once", help="Read the samples and stop.")] = False,
@@ -19,13 +19,12 @@ def demo(
 
     from cubbyhole.demo.show import missing, perform
 
-    console = Console()
     lacking = missing()
     if lacking:
-        console.print(
+        Console(stderr=True).print(
             f"The demo needs what is not installed ({', '.join(lacking)}): "
             "pip install 'cubbyhole\\[demo]', or in a clone: pip install '.\\[demo]'",
             soft_wrap=True,
         )
         raise typer.Exit(1)
-    raise typer.Exit(perform(console, host=host, port=port, workers=workers, once=once))
+    raise typer.Exit(perform(host=host, port=port, workers=workers, once=once))

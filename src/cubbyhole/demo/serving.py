@@ -10,18 +10,15 @@ Owns:  the routes of the page. The model route is the server's own.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from fastapi import HTTPException, Request, Response
+from fastapi import HTTPException, Response
 
 from cubbyhole.demo.addresses import READ_PATH, SAMPLES_PATH, SEGMENT_PATH
 from cubbyhole.demo.reader import TextReader
 from cubbyhole.demo.samples import SAMPLES
 from cubbyhole.server import LitServer
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 IMAGE_BYTES_MOST = 32 << 20  # a photograph has 3 to 15 MiB
 TIMEOUT_S = 60.0  # a page full of small print takes a few seconds on an old laptop
@@ -41,13 +38,21 @@ def make_server(workers: int) -> LitServer:
         max_payload_size=IMAGE_BYTES_MOST,
         model_metadata={"name": "PP-OCR", "package": "rapidocr"},
         server_timing=True,
+        disable_openapi_url=True,  # the page stands for it, and the terminal is the demo's
     )
-    add_routes(server.app)
+    add_routes(server)
     return server
 
 
-def add_routes(app: FastAPI) -> None:
+def add_routes(server: LitServer) -> None:
     """Add the page at `/`, the samples, and the channel's counters."""
+    app = server.app
+
+    async def segment() -> dict[str, Any]:
+        # Counters over all processes, see `core.statistics.ChannelStatistics`.
+        counters: dict[str, Any] = msgspec.to_builtins(server.desk.place.channel.statistics())
+        return counters
+
     app.add_api_route("/", page, methods=["GET"], include_in_schema=False)
     app.add_api_route(SAMPLES_PATH, sample_list, methods=["GET"])
     app.add_api_route(SAMPLES_PATH + "/{number}", sample_image, methods=["GET"])
@@ -77,9 +82,3 @@ async def sample_image(number: int) -> Response:
     if not 0 <= number < len(SAMPLES):
         raise HTTPException(404, f"There are samples 0 to {len(SAMPLES) - 1}, not {number}.")
     return Response(SAMPLES[number].image(), media_type=SAMPLES[number].content_type)
-
-
-async def segment(request: Request) -> dict[str, Any]:
-    """Give the channel's counters, over all processes: see `core.statistics.ChannelStatistics`."""
-    counters: dict[str, Any] = msgspec.to_builtins(request.app.state.channel.statistics())
-    return counters

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo in the terminal: start the server, send it the samples, print what happened to each request.
 
-`LitServer.run` wants the main thread (it takes the signals), so the client of the demo lives in a second one and ends the
-server, if it must, as anybody would: with SIGTERM.
+The server has this process; its client has one of its own, as a server that forks must not share its process with threads
+that print. The client ends the server, if it must, as anybody would: with SIGTERM.
 
-Flow:  cli/demo.py -> **perform** -> serving.make_server().run()  beside  visit.Visitor -> rich tables
-Owns:  the visiting thread.
+Flow:  cli/demo.py -> **perform** -> serving.make_server().run()
+       and beside it -> `python -m cubbyhole.demo.show` -> **Visit** -> visit.Visitor -> HTTP
+Owns:  the client's process.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
@@ -25,13 +29,15 @@ from cubbyhole.demo.samples import ENOUGH, SAMPLES
 from cubbyhole.demo.visit import Reading, VisitFailed, Visitor
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.status import Status
 
 START_S = 120.0  # loading the model takes 3 s on a laptop; a first run from a slow disk much longer
 LOOK_S = 0.1
+LEAVE_S = 5.0  # the client's process, told to end
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (where a client finds what listens everywhere)
 NEEDED = ("rapidocr", "onnxruntime", "cv2")
+WIDTH = 68
+NO_SERVER = 3  # exit status of a client whose server went away; the server tells why
 
 
 def missing() -> list[str]:
@@ -39,72 +45,7 @@ def missing() -> list[str]:
     return [name for name in NEEDED if find_spec(name) is None]
 
 
-class Performance:
-    """One run of the demo; `code` is its exit status."""
-
-    def __init__(self, console: Console, host: str, port: int, *, once: bool) -> None:
-        self.console = console
-        self.once = once
-        self.visitor = Visitor(EVERYWHERE.get(host, host), port)
-        self.url = f"http://{'localhost' if host in ('127.0.0.1', *EVERYWHERE) else host}:{port}"
-        self.began = time.monotonic()
-        self.code = 1
-        self.ended = threading.Event()
-
-    def visit(self) -> None:
-        """Wait for the server, send the samples, tell; the second thread runs this."""
-        try:
-            with self.console.status("Starting the processes ...") as status:
-                if not self._wait_until_ready(status):
-                    return
-            self.console.print(
-                f"[bold green]Ready[/] in {time.monotonic() - self.began:.1f} s, at [bold]{self.url}[/]"
-            )
-            self._send_samples()
-        except (VisitFailed, OSError) as problem:
-            self.code = 1
-            self.console.print(f"[bold red]The demo failed:[/] {escape(str(problem))}")
-        finally:
-            if self.once and not self.ended.is_set():
-                os.kill(os.getpid(), signal.SIGTERM)
-        if not self.once:
-            self.console.print(
-                f"\nNow yours: open [bold]{self.url}[/] and drop an image on the page. Ctrl+C ends it."
-            )
-
-    def _wait_until_ready(self, status: Status) -> bool:
-        while not self.ended.is_set():
-            answer = self.visitor.health()
-            if answer == 200:
-                return True
-            elapsed = time.monotonic() - self.began
-            if elapsed > START_S:
-                raise VisitFailed(
-                    f"The server is not ready after {START_S:.0f} s; its log, above, tells why."
-                )
-            doing = "Starting the processes" if answer is None else "Loading the model"
-            status.update(f"{doing} ... {elapsed:.0f} s")
-            self.ended.wait(LOOK_S)
-        return False
-
-    def _send_samples(self) -> None:
-        before = self.visitor.counters()
-        readings = []
-        for sample in SAMPLES:
-            with self.console.status(f"Sending {sample.name} ..."):
-                readings.append(self.visitor.read(sample))
-            self.console.print(reading_panel(readings[-1]))
-        self.console.print(times_table(readings))
-        self.console.print(bytes_table(before, self.visitor.counters()))
-        wrong = [reading.sample.name for reading in readings if not reading.verdict.right]
-        self.code = 1 if wrong else 0
-        if wrong:
-            self.console.print(f"[bold red]Read wrongly:[/] {', '.join(wrong)}")
-        else:
-            self.console.print(f"[bold green]All {len(readings)} samples were read rightly.[/]")
-
-
-def perform(console: Console, *, host: str, port: int, workers: int, once: bool) -> int:
+def perform(*, host: str, port: int, workers: int, once: bool) -> int:
     """Run the demo until it is ended (or, with `once`, until the samples are read).
 
     Returns:
@@ -112,10 +53,9 @@ def perform(console: Console, *, host: str, port: int, workers: int, once: bool)
     """
     from cubbyhole.demo.serving import make_server
 
-    performance = Performance(console, host, port, once=once)
     server = make_server(workers)
-    visiting = threading.Thread(target=performance.visit, name="demo-visitor", daemon=True)
-    visiting.start()
+    arguments = ["--host", host, "--port", str(port), *(["--once"] if once else [])]
+    client = subprocess.Popen([sys.executable, "-m", "cubbyhole.demo.show", *arguments])
     try:
         server.run(
             host=host,
@@ -124,10 +64,84 @@ def perform(console: Console, *, host: str, port: int, workers: int, once: bool)
             log_level="warning",
             generate_client_file=False,
         )
+        if once:
+            return client.wait(timeout=LEAVE_S)
     finally:
-        performance.ended.set()
-        visiting.join(timeout=5.0)
-    return performance.code
+        client.terminate()
+        client.wait(timeout=LEAVE_S)
+    return max(
+        client.returncode, 0
+    )  # negative: it was ended before it was through, which is no failure
+
+
+class Visit:
+    """The client's side of one demo.
+
+    Args:
+        console: Where it is told.
+        host: Address that the server listens on.
+        port: Its port.
+        server: Its process id; ended after the samples if `once`.
+        once: Do not leave the server to the user.
+    """
+
+    def __init__(self, console: Console, host: str, port: int, *, server: int, once: bool) -> None:
+        self._console = console
+        self._server = server
+        self._once = once
+        self._visitor = Visitor(EVERYWHERE.get(host, host), port)
+        shown = "localhost" if host in ("127.0.0.1", *EVERYWHERE) else host
+        self._url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Wait for the server, send the samples, tell. Returns the exit status."""
+        code = 1
+        try:
+            with self._console.status("Starting the server ...") as status:
+                self._wait_until_ready(status)
+            took_s = time.monotonic() - self._began
+            self._console.print(f"[bold green]Ready[/] in {took_s:.1f} s at [bold]{self._url}[/]\n")
+            code = self._send_samples()
+        except (VisitFailed, OSError) as problem:
+            if os.getppid() != self._server:
+                return NO_SERVER
+            self._console.print(f"[bold red]The demo failed:[/] {escape(str(problem))}")
+        if self._once:
+            os.kill(self._server, signal.SIGTERM)
+        else:
+            self._console.print(
+                f"\nYour turn: open [bold]{self._url}[/] and drop an image on the page. Ctrl+C ends it."
+            )
+        return code
+
+    def _wait_until_ready(self, status: Status) -> None:
+        while self._visitor.health() != 200:
+            elapsed_s = time.monotonic() - self._began
+            if elapsed_s > START_S:
+                raise VisitFailed(
+                    f"The server is not ready after {START_S:.0f} s; its log, above, tells why."
+                )
+            if os.getppid() != self._server:
+                raise VisitFailed("The server ended.")
+            status.update(f"Starting the worker, loading the model ... {elapsed_s:.0f} s")
+            time.sleep(LOOK_S)
+
+    def _send_samples(self) -> int:
+        before = self._visitor.counters()
+        readings = []
+        for sample in SAMPLES:
+            with self._console.status(f"Sending {sample.name} ..."):
+                readings.append(self._visitor.read(sample))
+            self._console.print(reading_panel(readings[-1]))
+        self._console.print(times_table(readings))
+        self._console.print(bytes_table(before, self._visitor.counters()))
+        wrong = [reading.sample.name for reading in readings if not reading.verdict.right]
+        if wrong:
+            self._console.print(f"[bold red]Read wrongly:[/] {', '.join(wrong)}")
+            return 1
+        self._console.print(f"[bold green]All {len(readings)} samples were read rightly.[/]")
+        return 0
 
 
 def reading_panel(reading: Reading) -> Panel:
@@ -145,13 +159,13 @@ def reading_panel(reading: Reading) -> Panel:
         title_align="left",
         subtitle_align="right",
         border_style="green" if verdict.right else "red",
-        width=64,
+        width=WIDTH,
     )
 
 
 def times_table(readings: list[Reading]) -> Table:
     """Show how long each request was in each state of its entry, in milliseconds."""
-    table = Table(title="Where each request spent its time (ms)", title_justify="left", width=64)
+    table = Table(title="Where each request spent its time (ms)", title_justify="left", width=WIDTH)
     table.add_column("state of its entry")
     for reading in readings:
         table.add_column(reading.sample.name, justify="right")
@@ -178,7 +192,7 @@ def bytes_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
         for name, value in after.items()
         if isinstance(value, int) and name.endswith("_total")
     }
-    table = Table(title="What crossed the segment", title_justify="left", width=64)
+    table = Table(title="What crossed the segment", title_justify="left", width=WIDTH)
     table.add_column(f"channel: {after['kind']}")
     table.add_column("", justify="right")
     carried = grew["request_bytes_total"] + grew["result_bytes_total"]
@@ -192,3 +206,21 @@ def bytes_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
     )
     table.add_row("entries in use now", f"{after['slots_used']} of {after['slots']}")
     return table
+
+
+def main() -> int:
+    """Be the client of the server in the parent process."""
+    parser = argparse.ArgumentParser(prog="python -m cubbyhole.demo.show")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--once", action="store_true")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the server, which ends us
+    visit = Visit(
+        Console(), arguments.host, arguments.port, server=os.getppid(), once=arguments.once
+    )
+    return visit.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

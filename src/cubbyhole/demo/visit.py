@@ -21,6 +21,12 @@ from cubbyhole.demo.addresses import READ_PATH, SEGMENT_PATH
 from cubbyhole.demo.samples import Sample, Verdict, judge
 
 PART = re.compile(r'(?P<name>[^\s;,]+)(?P<rest>(?:;\s*\w+=(?:"[^"]*"|[^;,"]*))*)')
+WORDS = {  # the server's names for the spans between an entry's states
+    "intake": "WRITING  the body arrives",
+    "queue": "READY  waits for a worker",
+    "run": "CLAIMED  the worker has it",
+    "collect": "DONE  waits for its front",
+}
 FIELD = re.compile(r';\s*(?P<key>\w+)=(?:"(?P<quoted>[^"]*)"|(?P<plain>[^;,"]*))')
 
 
@@ -66,7 +72,8 @@ def parse_server_timing(header: str) -> list[Timing]:
         }
         if "dur" in fields:
             name = part["name"]
-            timings.append(Timing(name, fields.get("desc", name), float(fields["dur"])))
+            words = fields.get("desc", WORDS.get(name, name))
+            timings.append(Timing(name, words, float(fields["dur"])))
     return timings
 
 
