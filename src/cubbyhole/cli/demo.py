@@ -17,14 +17,21 @@ def demo(
     """Serve a model that reads text from images: try it on three samples, then on your own in the browser."""
     from rich.console import Console
 
+    from cubbyhole.core.errors import CubbyholeError
     from cubbyhole.demo.show import missing, perform
 
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     lacking = missing()
     if lacking:
-        Console(stderr=True).print(
-            f"The demo needs what is not installed ({', '.join(lacking)}): "
-            "pip install 'cubbyhole\\[demo]', or in a clone: pip install '.\\[demo]'",
-            soft_wrap=True,
+        errors.print(
+            f"cubbyhole demo needs what is not installed ({', '.join(lacking)}): "
+            "pip install 'cubbyhole[demo]', or in a clone: pip install '.[demo]'"
         )
         raise typer.Exit(1)
-    raise typer.Exit(perform(host=host, port=port, workers=workers, once=once))
+    try:
+        code = perform(host=host, port=port, workers=workers, once=once)
+    except (CubbyholeError, OSError, ValueError, RuntimeError) as error:
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        errors.print(f"cubbyhole demo: {error}{cause}")
+        raise typer.Exit(1) from error
+    raise typer.Exit(code)

@@ -44,7 +44,7 @@ class TextReader(LitAPI):
         # The first run plans memory and takes twice as long: not at the first client's cost.
         self.engine(np.full((96, 320, 3), 255, np.uint8))
 
-    def decode_request(self, request: memoryview) -> npt.NDArray[np.uint8]:  # type: ignore[override]
+    def decode_request(self, request: memoryview) -> npt.NDArray[np.uint8]:
         """Decode the picture where it lies.
 
         Args:
@@ -80,7 +80,7 @@ class TextReader(LitAPI):
         decoded: npt.NDArray[np.uint8] = pixels
         return decoded
 
-    def predict(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:  # type: ignore[override]
+    def predict(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
         """Find and read the text.
 
         Args:
@@ -114,7 +114,7 @@ class TextReader(LitAPI):
         answer["seconds"] = round(time.perf_counter() - began, 4)
         return answer
 
-    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         """Add the text as a whole: one line for each row."""
         lines = ["  ".join(word["text"] for word in row) for row in output["rows"]]
         return {"text": "\n".join(lines), **output}
