@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front import compression, openapi
+from cubbyhole.front.index import IndexRoute, index
 from cubbyhole.front.lane import Lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
 from cubbyhole.front.tools import add_tools
@@ -174,9 +175,6 @@ async def _empty() -> Response:
 def _add_own_routes(app: FastAPI, desk: Desk, dependencies: list[Any]) -> None:
     settings = desk.settings
 
-    async def index() -> Response:
-        return Response(content="litserve running")
-
     async def health() -> Response:
         ready = _processes_ready(desk) and await _apis_healthy(desk)
         return Response("ok", 200) if ready else Response("not ready", 503)
@@ -184,7 +182,8 @@ def _add_own_routes(app: FastAPI, desk: Desk, dependencies: list[Any]) -> None:
     async def info() -> dict[str, Any]:
         return describe_server(desk)
 
-    app.add_api_route("/", index, methods=["GET"], dependencies=dependencies, response_model=None)
+    own = {"methods": ["GET"], "dependencies": dependencies, "response_model": None}
+    app.router.routes.append(IndexRoute("/", index, app.router.routes, **own))
     app.add_api_route(
         settings.healthcheck_path, health, dependencies=dependencies, response_model=None
     )
