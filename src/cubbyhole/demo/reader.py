@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cubbyhole.api.lit_api import LitAPI
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.demo.reading_order import Box, in_reading_order
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 PIXELS_MOST = 40_000_000  # decoded: 120 MB; a photograph of a phone has 12 to 50 million
 
@@ -37,7 +36,6 @@ class TextReader(LitAPI):
         # OpenCV reads both when it is imported; what it would warn of is told to the client, by decode_request.
         os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PIXELS_MOST))
         os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-        import numpy as np
         from rapidocr import RapidOCR
 
         self.engine: Any = RapidOCR(params={"Global.log_level": "error"})
@@ -57,7 +55,6 @@ class TextReader(LitAPI):
             HTTPError: 415, the bytes are no image, or one of more than 40 million pixels.
         """
         import cv2
-        import numpy as np
 
         if not len(request):
             raise HTTPError(

@@ -199,8 +199,8 @@ def bytes_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
     table.add_row("images, front to worker", f"{grew['request_bytes_total']:,} bytes")
     table.add_row("answers, worker to front", f"{grew['result_bytes_total']:,} bytes")
     copies = grew["copied_bytes_total"]
-    share = f"{copies / carried:.2f} copies of each byte" if carried else "nothing carried"
-    table.add_row("copied by the channel", f"{copies:,} bytes, {share}")
+    share = f" = {copies / carried:.2f} times" if carried else ""
+    table.add_row("copied by the channel", f"{copies:,} bytes{share}")
     table.add_row(
         "requests, and doorbells rung", f"{grew['submitted_total']}, {grew['rings_total']}"
     )
