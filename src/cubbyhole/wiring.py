@@ -270,12 +270,13 @@ def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]
             number=number,
             device=device,
             lit_api=server.lit_apis[endpoint],
-            settings=wire.settings,
+            settings=wire.settings.endpoints[endpoint],
             channel=wire.channel,
             roster=wire.roster,
             callbacks=server.callbacks,
             lifeline=wire.lifeline,
             log_sink=wire.loggers.sink if wire.loggers else None,
+            parse_form="cubbyhole.front.forms:parse_form",
             log_level=log_level,
         )
         places.append(

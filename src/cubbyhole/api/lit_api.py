@@ -54,6 +54,9 @@ class LitAPI:
     retry_on_worker_death: ClassVar[bool] = False
     """Run a request again elsewhere if its worker died. Only where `predict` may run twice."""
 
+    overlap_batches: ClassVar[bool] = True
+    """Decode the next batch and encode the last one in a thread beside a running `predict`."""
+
     # On the class, so that a subclass whose constructor does not call this one is a LitAPI, too.
     max_batch_size: int = 1
     batch_timeout: float = 0.0

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `encode_response` returned -> final bytes, with status and headers.
+
+    dict, list, str, number, bool, None, model, dataclass, array, ...   JSON, as FastAPI writes it
+    bytes, bytearray, memoryview                                       application/octet-stream, as they are
+    Response (FastAPI's or alike)                                      its status, headers and body; a buffer is not copied
+
+Values of a stream go out as they come: str and bytes raw, dicts and models as lines of JSON, without content type.
+
+Flow:  runner.py, streams.py -> **answers.py** -> WorkerPort.publish
+Owns:  nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from pydantic_core import to_json
+
+from cubbyhole.core.entries import Result, ResultMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cubbyhole.core.entries import Buffer
+
+encode_meta = msgspec.msgpack.Encoder().encode
+STREAM_META = encode_meta(ResultMeta())  # LitServe's streams have no content type
+BYTES_META = encode_meta(ResultMeta(content_type="application/octet-stream"))
+
+
+def encode_answer(value: Any) -> Result:
+    """Make the final answer of a value.
+
+    Raises:
+        TypeError: nothing can be made of it; says which type.
+    """
+    kind = type(value)
+    if kind is dict or kind is list or kind is str:
+        return Result(encode_json(value))
+    special = _SPECIAL.get(kind)
+    if special is not None:
+        return special(value)
+    if hasattr(value, "status_code") and hasattr(value, "headers"):
+        return _encode_response(value)
+    return Result(encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON in UTF-8. Bytes within are text, NaN is null; arrays and tensors are nested lists.
+
+    pydantic's encoder is used, as it writes what FastAPI's does (msgspec's has bytes in base64 and refuses subclasses).
+    """
+    return to_json(value, fallback=_plain, timedelta_mode="float", inf_nan_mode="null")
+
+
+def encode_chunk(value: Any) -> Buffer:
+    """Make the bytes of one value of a stream, as LitAPI's own `format_encoded_response` does.
+
+    Raises:
+        TypeError: it is neither str, bytes, dict nor model.
+    """
+    if type(value) is str:
+        return value.encode()
+    if type(value) is dict:
+        return (json.dumps(value) + "\n").encode()
+    return _encode_formatted(value)
+
+
+def chunk_encoder(format_value: Callable[[Any], Any] | None) -> Callable[[Any], Buffer]:
+    """Return the function that makes a stream's bytes; `format_value` is a user's own `format_encoded_response`."""
+    if format_value is None:
+        return encode_chunk
+    return lambda value: _encode_formatted(format_value(value))
+
+
+def _encode_formatted(value: Any) -> Buffer:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return value
+    if isinstance(value, dict):
+        return (json.dumps(value) + "\n").encode()
+    if hasattr(value, "model_dump_json"):
+        return str(value.model_dump_json() + "\n").encode()
+    raise TypeError(
+        f"A stream's value is {type(value).__name__}, but str, bytes, dict or a pydantic model can be sent. "
+        "Convert it in encode_response or format_encoded_response."
+    )
+
+
+def _raw(value: Buffer) -> Result:
+    return Result(flat_buffer(value), 200, BYTES_META)
+
+
+_SPECIAL: dict[type, Callable[[Any], Result]] = {bytes: _raw, bytearray: _raw, memoryview: _raw}
+
+
+def flat_buffer(value: Buffer) -> Buffer:
+    """A buffer as one run of bytes; copied only if it is not one in memory."""
+    if type(value) is bytes:
+        return value
+    view = memoryview(value)
+    if not view.c_contiguous:
+        return view.tobytes()
+    return view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
+
+
+def _encode_response(response: Any) -> Result:
+    body = getattr(response, "body", None)
+    if body is None:
+        raise TypeError(
+            f"{type(response).__name__} has no body to send. Return its content, or use stream=True and yield."
+        )
+    pairs = getattr(response, "raw_headers", None)
+    if pairs is None:
+        pairs = list(response.headers.items())
+    content_type = None
+    headers = []
+    for raw_name, raw_value in pairs:
+        name, value = _text(raw_name), _text(raw_value)
+        if name.lower() == "content-type":
+            content_type = value
+        elif name.lower() != "content-length":  # the front counts itself
+            headers.append((name, value))
+    meta = encode_meta(ResultMeta(content_type=content_type, headers=headers))
+    body = body.encode() if isinstance(body, str) else flat_buffer(body)
+    return Result(body, int(response.status_code), meta)
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """For `to_json`: what it does not know, as FastAPI's jsonable_encoder would take it, and arrays."""
+    if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
+        return value.tolist()
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    if hasattr(value, "items"):
+        return dict(value.items())
+    if hasattr(value, "__iter__"):
+        return list(value)
+    if hasattr(value, "__dict__") and not callable(value):
+        return vars(value)
+    raise TypeError(
+        f"The answer holds a {type(value).__name__}, which cannot be written as JSON. Convert it in encode_response."
+    )

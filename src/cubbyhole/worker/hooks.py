@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hooks of a LitAPI, looked at once: which are overridden, what else they take, whether they are asynchronous.
+
+Flow:  main.py -> **hooks.py** -> runner.py
+Owns:  nothing.
+
+Beside its value a hook gets, by the name of a parameter, `context` (the request's dict; a batched `predict`: the list
+of them) and `cancelled` (a callable: does nobody wait any more; a batched `predict`: for any of the batch).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cubbyhole.api.callbacks import CallbackRunner, call_contained
+from cubbyhole.api.lit_api import overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cubbyhole.api.callbacks import Callback
+    from cubbyhole.api.lit_api import LitAPI
+
+    Cancelled: TypeAlias = Callable[[], bool]
+    Bound: TypeAlias = Callable[[Any, Any, Cancelled], Any]  # value, context, cancelled
+
+
+class Hook:
+    """One method of a LitAPI.
+
+    Attributes:
+        is_default: Not overridden.
+        skip: The default, which returns its value: need not be called.
+        plain: Takes its value only: may be called directly as `method`.
+        wants_context: Has a parameter `context`.
+        is_async: A coroutine function or an asynchronous generator function.
+        is_generator: Yields, in either way.
+        call: With all that it may want: (value, context, cancelled).
+    """
+
+    def __init__(self, lit_api: LitAPI, name: str) -> None:
+        self.method: Callable[..., Any] = getattr(lit_api, name)
+        own = overrides(lit_api, name)
+        parameters = inspect.signature(self.method).parameters if own else {}
+        self.wants_context = "context" in parameters
+        wants_cancelled = "cancelled" in parameters
+        self.is_default = not own
+        self.skip = not own and lit_api.spec is None
+        self.plain = not (self.wants_context or wants_cancelled)
+        function = inspect.unwrap(self.method)
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
+            function
+        )
+        self.is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
+            function
+        )
+        self.call: Bound = _bind(self.method, self.wants_context, wants_cancelled)
+
+
+def _bind(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
+    if context and cancelled:
+        return lambda value, c, x: method(value, context=c, cancelled=x)
+    if context:
+        return lambda value, c, _: method(value, context=c)
+    if cancelled:
+        return lambda value, _, x: method(value, cancelled=x)
+    return lambda value, _c, _x: method(value)
+
+
+class Events:
+    """The six events of a request: each is None if no callback hears it, else a function without arguments."""
+
+    def __init__(self, lit_api: LitAPI, callbacks: list[Callback]) -> None:
+        runner = CallbackRunner(callbacks)
+        self.before_decode = _event(lit_api, runner, "on_before_decode_request")
+        self.after_decode = _event(lit_api, runner, "on_after_decode_request")
+        self.before_predict = _event(lit_api, runner, "on_before_predict")
+        self.after_predict = _event(lit_api, runner, "on_after_predict")
+        self.before_encode = _event(lit_api, runner, "on_before_encode_response")
+        self.after_encode = _event(lit_api, runner, "on_after_encode_response")
+        self.silent = not any(vars(self).values())
+
+
+def _event(lit_api: LitAPI, runner: CallbackRunner, name: str) -> Callable[[], None] | None:
+    hooks = runner.hooks(name)
+    if not hooks:
+        return None
+
+    def fire() -> None:
+        for hook in hooks:
+            call_contained(hook, lit_api=lit_api)
+
+    return fire

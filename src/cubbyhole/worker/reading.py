@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Request body -> what `decode_request` gets. Decided once for each API, by the annotation of its first parameter.
+
+    no annotation, Any, Request      parsed JSON, or the form when the content type is a form's
+    memoryview                       the body itself, not copied; bytes, bytearray: a copy
+    pydantic model, any other type   validated with pydantic; violations are FastAPI's 422
+    Annotated[T, Form()]             the form, validated as T;  UploadFile: the form's file of the parameter's name
+
+Flow:  ClaimedEntry.body, .meta -> **reading.py** -> runner.py -> decode_request
+Owns:  nothing; readers are closures.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import msgspec
+
+from cubbyhole.core.entries import RequestMeta
+from cubbyhole.core.errors import HTTPError, MalformedBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cubbyhole.core.entries import Buffer
+
+    Reader: TypeAlias = Callable[[Buffer, bytes], Any]  # body, encoded RequestMeta
+    ParseForm: TypeAlias = Callable[[Buffer, str], Any]  # body, content type
+
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_decode_json = msgspec.json.Decoder().decode
+decode_meta = msgspec.msgpack.Decoder(RequestMeta).decode
+
+
+def reader_for(hook: Callable[..., Any], parse_form: ParseForm | str | None) -> Reader:
+    """Make the reader for a `decode_request`.
+
+    Args:
+        hook: The bound method; its first parameter may have any name.
+        parse_form: (body, content type) -> mapping of fields, or where to import it from once a form comes;
+            None: forms are refused with 415.
+
+    Returns:
+        A function that raises `MalformedBody` (400) or `HTTPError` (422, 415) for what it cannot read.
+    """
+    name, annotation = _first_parameter(hook)
+    metadata = getattr(annotation, "__metadata__", ())
+    inner = typing.get_args(annotation)[0] if metadata else annotation
+    if any(type(mark).__name__ in ("Form", "File") for mark in metadata):
+        return _form_reader(inner, name, parse_form)
+    if getattr(inner, "__name__", "") == "UploadFile":
+        return _form_reader(inner, name, parse_form)
+    if inner is memoryview:
+        return _read_view
+    if inner in (bytes, bytearray):
+        return lambda body, _meta: inner(body)
+    if inner is Any or getattr(inner, "__name__", "") == "Request":
+        return _json_or_form_reader(parse_form)
+    return _validating_reader(inner)
+
+
+def read_json(body: Buffer) -> Any:
+    """Parse JSON: fast, and what only the standard library accepts (NaN, lone surrogates) by it.
+
+    Raises:
+        MalformedBody: it is none; the text says where and why.
+    """
+    try:
+        return _decode_json(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _read_json_leniently(body)
+
+
+def _read_json_leniently(body: Buffer) -> Any:
+    raw = bytes(body)
+    if not raw.strip():
+        raise MalformedBody("Request body is empty, but JSON is expected.")
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError as error:
+        raise MalformedBody(
+            f"Request body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise MalformedBody(
+            f"Request body is not JSON: {error.reason} at byte {error.start}, not {error.encoding}."
+        ) from error
+    except RecursionError as error:
+        raise MalformedBody("Request body is JSON nested too deeply to be read.") from error
+
+
+def _first_parameter(hook: Callable[..., Any]) -> tuple[str, Any]:
+    parameters = list(inspect.signature(hook).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.VAR_KEYWORD:
+        raise TypeError(
+            f"{getattr(hook, '__qualname__', hook)} takes no request. Give it a parameter for it."
+        )
+    first = parameters[0]
+    annotation = first.annotation
+    if isinstance(annotation, str):
+        annotation = _resolve(hook, first.name, annotation)
+    return first.name, Any if annotation is inspect.Parameter.empty else annotation
+
+
+def _resolve(hook: Callable[..., Any], name: str, annotation: str) -> Any:
+    try:
+        return typing.get_type_hints(hook, include_extras=True)[name]
+    except NameError as error:  # names imported for type checkers only
+        if annotation.rpartition(".")[2] == "Request":
+            return Any
+        raise TypeError(
+            f"The annotation {annotation!r} of {name!r} cannot be resolved in the worker ({error}). "
+            "Import the name at module level, outside of TYPE_CHECKING."
+        ) from error
+
+
+def _read_view(body: Buffer, _meta: bytes) -> memoryview:
+    return body if type(body) is memoryview else memoryview(body)
+
+
+def _json_or_form_reader(parse_form: ParseForm | str | None) -> Reader:
+    def read(body: Buffer, meta: bytes) -> Any:
+        if meta:
+            content_type = decode_meta(meta).content_type
+            if content_type.lower().startswith(_FORMS):
+                return _parse(parse_form, body, content_type)
+        try:
+            return _decode_json(body)
+        except (msgspec.DecodeError, RecursionError):
+            return _read_json_leniently(body)
+
+    return read
+
+
+def _parse(parse_form: ParseForm | str | None, body: Buffer, content_type: str) -> Any:
+    if isinstance(parse_form, str):
+        module, _, name = parse_form.partition(":")
+        parse_form = cast("ParseForm", getattr(import_module(module), name))
+    if parse_form is None:
+        raise HTTPError(
+            415, f"This worker reads no forms, but the content type is {content_type!r}."
+        )
+    return parse_form(body, content_type)
+
+
+def _validating_reader(kind: Any) -> Reader:
+    import pydantic
+
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(kind)
+    validate = adapter.validate_python
+
+    def read(body: Buffer, _meta: bytes) -> Any:
+        if len(body) == 0:
+            raise HTTPError(422, [_violation("missing", ["body"], "Field required", None)])
+        try:
+            value = read_json(body)
+        except MalformedBody as error:
+            where = getattr(error.__cause__, "pos", 0)
+            why = getattr(error.__cause__, "msg", str(error))
+            violation = _violation("json_invalid", ["body", where], "JSON decode error", {})
+            raise HTTPError(422, [violation | {"ctx": {"error": why}}]) from error
+        try:
+            return validate(value)
+        except pydantic.ValidationError as error:
+            raise HTTPError(422, violations(error)) from error
+
+    return read
+
+
+def _form_reader(kind: Any, name: str, parse_form: ParseForm | str | None) -> Reader:
+    if getattr(kind, "__name__", "") == "UploadFile" or kind is Any:
+        adapter = None
+    else:
+        import pydantic
+
+        adapter = pydantic.TypeAdapter(kind)
+
+    def read(body: Buffer, meta: bytes) -> Any:
+        content_type = decode_meta(meta).content_type if meta else ""
+        form = _parse(parse_form, body, content_type)
+        if adapter is None:
+            if name not in form:
+                raise HTTPError(
+                    422, [_violation("missing", ["body", name], "Field required", None)]
+                )
+            return form[name]
+        try:
+            return adapter.validate_python(dict(form))
+        except ValueError as error:  # pydantic's ValidationError is one
+            raise HTTPError(422, violations(error)) from error
+
+    return read
+
+
+def violations(error: Any) -> list[dict[str, Any]]:
+    """Return a pydantic ValidationError's errors as FastAPI answers them."""
+    found = []
+    for item in json.loads(error.json(include_url=False)):
+        item["loc"] = ["body", *item["loc"]]
+        found.append(item)
+    return found
+
+
+def _violation(kind: str, loc: list[Any], message: str, value: Any) -> dict[str, Any]:
+    return {"type": kind, "loc": loc, "msg": message, "input": value}
