@@ -23,8 +23,6 @@ from cubbyhole.core.errors import HTTPError
 from cubbyhole.demo.reading_order import Box, in_reading_order
 
 PIXELS_MOST = 40_000_000  # decoded: 120 MB; a photograph of a phone has 12 to 50 million
-
-
 NOT_AN_IMAGE = 415  # HTTP: Unsupported Media Type
 
 

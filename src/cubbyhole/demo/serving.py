@@ -50,7 +50,10 @@ def add_routes(server: LitServer) -> None:
 
     async def segment() -> dict[str, Any]:
         # Counters over all processes, see `core.statistics.ChannelStatistics`.
-        counters: dict[str, Any] = msgspec.to_builtins(server.desk.place.channel.statistics())
+        place = server.desk.place
+        if place is None:
+            raise HTTPException(503, "The server is not running yet.")
+        counters: dict[str, Any] = msgspec.to_builtins(place.channel.statistics())
         return counters
 
     app.add_api_route("/", page, methods=["GET"], include_in_schema=False)
