@@ -197,7 +197,7 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   CBH_SET(slot->chunks, 0);
   CBH_SET(slot->result_status, 0);
   CBH_SET(slot->result_bytes, 0);
-  CBH_SET(dict->ranks[index], rank);
+  CBH_SET(dict->ranks[index], rank ? rank : now);
   cbh_count(s, CBH_N_SUBMITTED, 1);
   // SYNC(request-ready): release, so that a worker which reads READY also reads all that is written above; pairs with the
   // acquiring compare-and-swap in take_slot().
@@ -507,6 +507,8 @@ int cbh_reclaim(cbh_dict *dict, uint32_t place) {
   }
   for (uint32_t i = 0; i < dict->slot_count; i++) changed += reclaim_slot(dict, i, place);
   if (fenced == CBH_OK) cbh_place_free(dict->segment, place);
+  _Atomic uint64_t *reclaimed = &dict->segment->places[place].counters[CBH_N_RECLAIMED];
+  atomic_fetch_add_explicit(reclaimed, (uint64_t)changed, memory_order_relaxed);
   // The dead one may have said "rung" without ringing.
   for (uint32_t f = 0; f < dict->fronts; f++) {
     atomic_store(&dict->segment->places[f].rung, 1);

@@ -274,16 +274,15 @@ int64_t cbh_alloc(cbh_segment *s, uint64_t bytes) {
   if (bytes <= CBH_LARGEST_CLASS_BYTES) {
     uint32_t cls = 0;
     while (class_bytes(cls) < bytes) cls++;
-    for (int turn = 0;; turn++) {
+    // Others may take over an empty extent between our finding it and our hand on it: look again, but not for ever.
+    for (int lifts = 0, turn = 0; turn < 64; turn++) {
       int64_t at = pop_block(s, cls);
       if (at >= 0) return at;
-      if (scan(s, cls) || take_extent(s, cls)) {
-        if (turn < 8) continue;  // others may take over what we just found; do not chase for ever
-      }
-      if (turn >= 9) return CBH_FULL;
+      if (scan(s, cls) || take_extent(s, cls)) continue;
+      if (lifts++ == 3) return CBH_FULL;
       lift_all(s);
-      if (turn < 8) turn = 7;
     }
+    return CBH_FULL;
   }
   uint32_t length = (uint32_t)((bytes + CBH_EXTENT_BYTES - 1) >> CBH_EXTENT_SHIFT);
   int64_t at = reuse_run(s, length);
