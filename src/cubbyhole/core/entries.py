@@ -16,7 +16,9 @@ import msgspec
 
 from cubbyhole.core.clock import NEVER_NS
 
-Buffer: TypeAlias = Any  # bytes, memoryview, Lease, Reservation: whatever speaks the buffer protocol
+Buffer: TypeAlias = (
+    Any  # bytes, memoryview, Lease, Reservation: whatever speaks the buffer protocol
+)
 
 
 class EntryState(enum.IntEnum):
@@ -36,7 +38,7 @@ class RequestMeta(msgspec.Struct, array_like=True, frozen=True):
 
     content_type: str = ""
     query: str = ""
-    headers: list[tuple[str, str]] = []  # noqa: RUF012  (msgspec copies it); only those that the endpoint asked for
+    headers: list[tuple[str, str]] = []
     request_id: str = ""
     traceparent: str = ""
 
@@ -45,7 +47,7 @@ class ResultMeta(msgspec.Struct, array_like=True, frozen=True):
     """What a front needs beside body and status. Absent (empty bytes) for `application/json`."""
 
     content_type: str | None = None  # None: send no content type (LitServe's streams)
-    headers: list[tuple[str, str]] = []  # noqa: RUF012
+    headers: list[tuple[str, str]] = []
 
 
 class RequestEntry(msgspec.Struct):
@@ -77,17 +79,28 @@ class ClaimedEntry(Protocol):
     """A request as a worker holds it, from `WorkerPort.claim` until its final `publish`."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """The request's id, as its front gave it."""
+        ...
+
     @property
     def body(self) -> Buffer:
         """The body: a view of the segment where the channel can (a lease), else bytes."""
+
     @property
-    def meta(self) -> bytes: ...
+    def meta(self) -> bytes:
+        """Encoded `RequestMeta`, or empty."""
+        ...
+
     @property
-    def deadline_ns(self) -> int: ...
+    def deadline_ns(self) -> int:
+        """Absolute monotonic nanoseconds."""
+        ...
+
     @property
     def attempt(self) -> int:
         """0 at the first claim, one more after each death of a worker that held it."""
+
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more. Cheap: one load."""
@@ -124,7 +137,7 @@ class Failure(msgspec.Struct, array_like=True):
     code: str
     status: int = 500
     detail: Any = "Internal server error"
-    headers: dict[str, str] = {}  # noqa: RUF012
+    headers: dict[str, str] = {}
     message: str = ""
     traceback_text: str = ""
 
