@@ -126,7 +126,7 @@ class Lane:
             self._endpoint,
             body,
             request_meta(scope),
-            0,
+            received_ns,  # rank: first come, first served, over all fronts
             deadline_after(self._timeout_s, received_ns),
             self._retry,
             received_ns,
