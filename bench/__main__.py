@@ -19,6 +19,10 @@ COMMANDS = {
         "bench.channels_command",
         "what carries requests between processes: shm, sockets, pipes, manager, zmq",
     ),
+    "article": (
+        "bench.article_command",
+        "the article's claims about pipes and a managed dict, on every channel",
+    ),
     "compare": ("bench.compare", "two result files side by side"),
     "docs": ("bench.docs", "put the figures of bench/results/ into docs/benchmarks.md"),
 }

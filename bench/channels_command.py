@@ -109,16 +109,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.seconds, arguments.repeat = 0.5, 1
         arguments.name = "channels-quick" if arguments.name == "channels" else arguments.name
     python = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
-    environment = (
-        {**os.environ, "PYTHONPATH": str(ROOT / "src")} if arguments.in_place else {**os.environ}
-    )
+    environment = environment_of(in_place=arguments.in_place)
     names = [n for n in arguments.workloads.split(",") if n]
     unknown = [n for n in names if n not in WORKLOADS]
     if unknown:
         raise SystemExit(
             f"bench: no workload {', '.join(unknown)}. There are: {', '.join(WORKLOADS)}."
         )
-    kinds = _loadable([k for k in arguments.only.split(",") if k], python, environment)
+    kinds = loadable([k for k in arguments.only.split(",") if k], python, environment)
     settings = {
         "seconds": arguments.seconds,
         "repeat": arguments.repeat,
@@ -158,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _loadable(kinds: list[str], python: Path, environment: dict[str, str]) -> list[str]:
+def loadable(kinds: list[str], python: Path, environment: dict[str, str]) -> list[str]:
     """Return the channels that can be made here; say why the others cannot."""
     code = (
         "import sys\nfrom cubbyhole.channels.base import ChannelSettings\n"
@@ -189,11 +187,23 @@ def _loadable(kinds: list[str], python: Path, environment: dict[str, str]) -> li
 def one(
     kind: str, shape: dict[str, Any], seconds: float, python: Path, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Run one workload on one channel, in a process of its own; whatever it leaves is ended."""
+    """Run one workload on one channel."""
     defaults = {"loop": "uvloop", "in_flight": 1, "place": False, "warmup_s": 0.3, "rounds": 15}
     job = {**defaults, **shape, "channel": kind, "seconds": seconds}
+    figures = job_in_process("bench.channel_run", job, seconds + 90, python, environment)
+    return {"failures": 0, **figures}
+
+
+def job_in_process(
+    module: str, job: dict[str, Any], limit_s: float, python: Path, environment: dict[str, str]
+) -> Any:
+    """Give a module its job in a process of its own and return its answer; whatever it leaves is ended.
+
+    Returns:
+        What the process wrote, or `{"failures": 1, "example": why}`.
+    """
     process = subprocess.Popen(
-        [str(python), "-m", "bench.channel_run"],
+        [str(python), "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -203,17 +213,22 @@ def one(
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(json.dumps(job), timeout=seconds + 90)
+        out, err = process.communicate(json.dumps(job), timeout=limit_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-        out, err = "", "no end within the time limit"
+        out, err = "", f"no end within {limit_s:.0f} s"
     finally:
         end_tree(process.pid)
         process.wait()
     if process.returncode or not out:
         last = err.strip().splitlines()[-1] if err.strip() else f"exit {process.returncode}"
         return {"failures": 1, "example": last[:500]}
-    return {"failures": 0, **json.loads(out)}
+    return json.loads(out)
+
+
+def environment_of(*, in_place: bool) -> dict[str, str]:
+    """Return the environment of a measured process; in place: `src/` before what is installed."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")} if in_place else {**os.environ}
 
 
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import tables
 from bench.machine import RESULTS
+from bench.venvs import HOME
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = Path(name) if Path(name).is_file() else RESULTS / f"{name}.json"
+    places = [Path(name), RESULTS / f"{name}.json", HOME / "results" / f"{name}.json"]
+    path = next((place for place in places if place.is_file()), places[1])
     if not path.is_file():
         raise SystemExit(f"bench: there is no result file {name} (looked at {path} too).")
     result: dict[str, Any] = json.loads(path.read_text())

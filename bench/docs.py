@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import channels_command, servers_command
+from bench import article_command, channels_command, servers_command
 from bench.machine import RESULTS
 from bench.venvs import ROOT
 
@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def block(result: dict[str, Any], plot: str) -> str:
     """Return one result as Markdown."""
-    report = {"servers": servers_command.report, "channels": channels_command.report}
+    report = {
+        "servers": servers_command.report,
+        "channels": channels_command.report,
+        "article": article_command.report,
+    }
     at = result["machine"]
     failed = sum(1 for run in result["runs"] if run["failures"])
     lines = [

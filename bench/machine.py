@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.venvs import ROOT
+from bench.venvs import HOME, ROOT
 
 RESULTS = ROOT / "bench" / "results"
 
@@ -53,8 +53,9 @@ def record(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(result: dict[str, Any], name: str) -> Path:
-    """Write `bench/results/<name>.json`."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    """Write `bench/results/<name>.json`; what was only a look goes to `.bench/results/`."""
+    home = HOME / "results" if name.endswith("-quick") else RESULTS
+    path = home / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path

@@ -146,3 +146,37 @@ def servers(result: dict[str, Any]) -> str:
 def channels(result: dict[str, Any]) -> str:
     order = result["settings"]["channels"]
     return sheet("Channels", _subtitle(result), _panels(result, _CHANNEL_PANELS, order))
+
+
+def article(result: dict[str, Any]) -> str:
+    """Plot latency against size on log axes, and bars for what has one figure."""
+    order = result["settings"]["channels"]
+    wanted = [
+        (
+            "concurrency:128-in-flight-1-workers",
+            "round_trips_per_s",
+            "64 B, 128 in flight, 1 worker",
+            "round trips/s, more is better",
+        ),
+        (
+            "lag:50-mib",
+            "loop_lag_max_ms",
+            "Event loop while 50 MiB bodies pass",
+            "latest wake-up in ms, less is better",
+        ),
+        (
+            "access:one-urgent",
+            "waited_ms",
+            "One urgent request behind 1,000",
+            "it waited, in ms, less is better",
+        ),
+        (
+            "visibility:worker-killed",
+            "answer_after_death_ms",
+            "Worker killed",
+            "its client has an answer after ms",
+        ),
+    ]
+    return sheet(
+        "The article's claims, measured", _subtitle(result), _panels(result, wanted, order)
+    )

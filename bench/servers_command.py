@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     result["versions"] = {
         name: versions(name) for name in pythons if not (arguments.in_place and name == "cubbyhole")
     }
-    runs = _measure(contenders, workloads, pythons, arguments)
+    runs = measure(contenders, workloads, pythons, arguments)
     result["runs"] = runs
     result["summary"] = tables.summarize(runs)
     result["targets"] = targets.judge(targets.SERVERS, result["summary"])
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _measure(
+def measure(
     contenders: list[Contender],
     workloads: list[Workload],
     pythons: dict[str, Path],

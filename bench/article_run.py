@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One claim of the article on one channel, in a process of its own.
+
+The front is an asyncio front (`channel_run.Front`), workers are spawned, a third process looks on. Each function answers
+one claim with a list of records; the command joins them.
+
+Flow:  article_command.py -> `python -m bench.article_run` (job as JSON on stdin) -> records as JSON on stdout
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.article_worker import hold, nested, onlook, serve_slowly
+from bench.channel_run import Front, loop_factory
+from bench.channel_worker import STOP, serve
+from bench.load import percentile
+from bench.processes import cpu_by_process_s, tree
+from cubbyhole.channels.base import ChannelSettings
+from cubbyhole.channels.registry import create_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cubbyhole.channels.base import Channel
+
+SPAWN = multiprocessing.get_context("spawn")
+Records = list[dict[str, Any]]
+
+
+def _start(target: Any, *arguments: Any) -> tuple[Any, Any]:
+    """Spawn a process whose last argument is a pipe; return it and our end once it said that it is ready."""
+    ours, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=target, args=(*arguments, theirs))
+    process.start()
+    if not ours.poll(30):
+        raise TimeoutError("a process was not ready within 30 s")
+    ours.recv_bytes()
+    return process, ours
+
+
+def _faults(pids: list[int]) -> int:
+    """Return the minor page faults of processes so far."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/stat").read_text()
+            total += int(text[text.rindex(")") + 2 :].split()[7])
+    return total
+
+
+async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
+    """Claim 1, serialization: time, CPU, copies and page faults of a round trip against its size."""
+    import msgspec
+    import numpy as np
+
+    records = []
+    for shape in ("bytes", "array", "nested"):
+        mode = {"bytes": "echo", "array": "array", "nested": "nested"}[shape]
+        worker, pipe = (
+            _start(nested, channel, 0) if shape == "nested" else _start(serve, channel, 0, mode)
+        )
+        front = Front(channel.front(0), asyncio.get_running_loop())
+        for size in job["sizes"]:
+            if shape == "nested" and size > 1 << 20:
+                continue
+            row = {"text": "x" * 20, "numbers": [1.5, 2.5, 3.5, 4.5], "flag": True}
+            rows = [row] * max(1, size // len(msgspec.msgpack.encode(row)))
+            data = np.arange(size // 4, dtype=np.float32)
+            raw = data.tobytes()
+
+            async def once() -> bool:
+                if shape == "bytes":  # noqa: B023  (called before the loop goes on)
+                    got = await front.call(raw)  # noqa: B023
+                    return len(memoryview(got)) == size and bytes(memoryview(got)[-8:]) == raw[-8:]  # noqa: B023
+                if shape == "array":  # noqa: B023
+                    array = np.frombuffer(await front.call(data.data.cast("B")), np.float32)  # noqa: B023
+                    return bool(array.size == data.size and array[-1] == data[-1])  # noqa: B023
+                body = msgspec.msgpack.encode(rows)  # noqa: B023
+                return bool(msgspec.msgpack.decode(await front.call(body)) == rows)  # noqa: B023
+
+            for _ in range(3):
+                await once()
+            pids = tree(os.getpid())
+            before, faults = cpu_by_process_s(os.getpid()), _faults(pids)
+            copied = channel.statistics().copied_bytes_total
+            begun, times = time.perf_counter(), []
+            while len(times) < 5 or time.perf_counter() - begun < job["seconds"]:
+                at = time.perf_counter_ns()
+                if not await once():
+                    raise ValueError("an answer differs from its request")
+                times.append(time.perf_counter_ns() - at)
+            after = cpu_by_process_s(os.getpid())
+            count = len(times)
+            times.sort()
+            copied = channel.statistics().copied_bytes_total - copied
+            records.append(
+                {
+                    "case": f"{shape}-{size}",
+                    "shape": shape,
+                    "size_bytes": size,
+                    "p50_us": percentile(times, 0.5) / 1e3,
+                    "cpu_us": 1e6 * sum(after[p] - before.get(p, 0.0) for p in after) / count,
+                    "faults": (_faults(pids) - faults) / count,
+                    "channel_copies": copied / count / size,
+                }
+            )
+        await asyncio.wait_for(front.call(STOP), 20)
+        worker.join(5)
+        pipe.close()
+        front.close()
+        channel.reclaim("worker", 0)
+        channel.reclaim("front", 0)
+    return records
+
+
+async def _lags(stop: asyncio.Event) -> list[int]:
+    """Sleep a millisecond again and again; return by how much each sleep was late, in ns."""
+    late = []
+    while not stop.is_set():
+        at = time.perf_counter_ns()
+        await asyncio.sleep(0.001)
+        late.append(max(0, time.perf_counter_ns() - at - 1_000_000))
+    return sorted(late)
+
+
+async def blocking(channel: Channel, job: dict[str, Any]) -> Records:
+    """Claim 2, blocking: a consumer is stopped for 2 s while 64 producers submit to it; another consumer goes on."""
+    stopped, _ = _start(serve, channel, 0, "echo")
+    other, _ = _start(serve_slowly, channel, 1, 1, 0.0)
+    front = Front(channel.front(0), asyncio.get_running_loop())
+    body = bytes(job["body_bytes"])
+    rates: dict[str, int] = {"before": 0, "during": 0}
+    phase = "before"
+    stop = asyncio.Event()
+
+    async def unrelated() -> None:
+        while not stop.is_set():
+            await front.call(b"y" * 64, endpoint=1)
+            rates[phase] += 1
+
+    lag = asyncio.ensure_future(_lags(stop))
+    tasks = [asyncio.ensure_future(unrelated()) for _ in range(4)]
+    await front.call(body)
+    await asyncio.sleep(1.0)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    phase = "during"
+    submits, begun = [], time.perf_counter()
+    pending = []
+    for _ in range(64):
+        at = time.perf_counter_ns()
+        pending.append(asyncio.ensure_future(front.call(body)))
+        await asyncio.sleep(0)
+        submits.append(time.perf_counter_ns() - at)
+    await asyncio.sleep(max(0.0, 2.0 - (time.perf_counter() - begun)))
+    took = time.perf_counter() - begun
+    os.kill(stopped.pid, signal.SIGCONT)
+    answers = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 60)
+    stop.set()
+    late = await lag
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    stopped.kill()
+    other.kill()
+    submits.sort()
+    return [
+        {
+            "case": "stopped-consumer",
+            "producer_wait_max_ms": submits[-1] / 1e6,
+            "producer_wait_p50_ms": percentile(submits, 0.5) / 1e6,
+            "accepted": sum(not isinstance(a, BaseException) for a in answers),
+            "unrelated_before_per_s": rates["before"] / 1.0,
+            "unrelated_during_per_s": rates["during"] / took,
+            "loop_lag_p99_ms": percentile(late, 0.99) / 1e6,
+            "loop_lag_max_ms": late[-1] / 1e6,
+        }
+    ]
+
+
+async def lag(channel: Channel, job: dict[str, Any]) -> Records:
+    """Claim 2, blocking: how late the front's event loop is while 50 MiB bodies pass, read as they are given."""
+    worker, _ = _start(serve, channel, 0, "echo")
+    front = Front(channel.front(0), asyncio.get_running_loop())
+    body = bytes(job["body_bytes"])
+    await front.call(body)
+    stop = asyncio.Event()
+    ticking = asyncio.ensure_future(_lags(stop))
+    times = []
+    for _ in range(job["rounds"]):
+        at = time.perf_counter_ns()
+        got = await front.call(body)
+        times.append(time.perf_counter_ns() - at)
+        if len(memoryview(got)) != len(body):
+            raise ValueError("an answer differs from its request")
+        del got
+        await asyncio.sleep(0.005)
+    stop.set()
+    late = await ticking
+    worker.kill()
+    times.sort()
+    figures = {
+        "loop_lag_p99_ms": percentile(late, 0.99) / 1e6,
+        "loop_lag_max_ms": late[-1] / 1e6,
+        "p50_ms": percentile(times, 0.5) / 1e6,
+    }
+    return [{"case": f"{len(body) >> 20}-mib", **figures}]
+
+
+async def visibility(channel: Channel, _job: dict[str, Any]) -> Records:
+    """Claim 3, visibility: what a third process sees of a request whose worker is killed, and when its client knows."""
+    worker, says = _start(hold, channel, 0)
+    front = Front(channel.front(0), asyncio.get_running_loop())
+    call = asyncio.ensure_future(front.call(b"z" * 64, failures=True))
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, says.recv_bytes)  # it holds the entry
+    before = await loop.run_in_executor(None, _seen, channel)
+    os.kill(worker.pid, signal.SIGKILL)
+    begun = time.perf_counter()
+    await loop.run_in_executor(None, wait, [worker.sentinel])
+    noticed_s = time.perf_counter() - begun
+    after = await loop.run_in_executor(None, _seen, channel)
+    looked = time.perf_counter()
+    changed = channel.reclaim("worker", 0)
+    outcome = await asyncio.wait_for(call, 10)
+    return [
+        {
+            "case": "worker-killed",
+            "seen_before": before,
+            "seen_after": after,
+            "reclaimed": changed,
+            "answer": getattr(outcome, "code", "a result"),
+            # what a supervisor needs: see the death, reclaim, the answer travels; the look between them left out
+            "answer_after_death_ms": 1e3 * (noticed_s + time.perf_counter() - looked),
+        }
+    ]
+
+
+def _seen(channel: Channel) -> list[str]:
+    """Return what a fresh third process finds in `snapshot()`."""
+    process, says = _start(onlook, channel)
+    found: list[str] = says.recv() if says.poll(20) else ["no answer"]
+    process.join(5)
+    return found
+
+
+async def access(channel: Channel, job: dict[str, Any]) -> Records:
+    """Claim 4, custom access: 1,000 wait at a low rank, then one comes at a high one; and one of the 1,000 is cancelled."""
+    front = Front(channel.front(0), asyncio.get_running_loop())
+    order: list[int] = []
+
+    async def ask(number: int, rank: int) -> None:
+        await front.call(number.to_bytes(4, "little"), rank=rank)
+        order.append(number)
+
+    low = [asyncio.ensure_future(ask(n, 1000)) for n in range(job["queued"])]
+    await asyncio.sleep(0.05)
+    begun = time.perf_counter()
+    high = asyncio.ensure_future(ask(99_999, 1))
+    await asyncio.sleep(0.05)
+    worker, _ = _start(serve_slowly, channel, 0, 0, job["work_s"])
+    started = time.perf_counter()
+    await asyncio.wait_for(high, 60)
+    took = time.perf_counter() - started
+    await asyncio.wait_for(asyncio.gather(*low), 60)
+    worker.kill()
+    figures = {"answered_before_it": order.index(99_999), "waited_ms": 1e3 * took}
+    return [
+        {
+            "case": "one-urgent",
+            "queued": job["queued"],
+            **figures,
+            "wall_s": time.perf_counter() - begun,
+        }
+    ]
+
+
+async def concurrency(channel: Channel, job: dict[str, Any]) -> Records:
+    """Claim 5: round trips of 64 B from 1 to 512 in flight, 1 to 4 workers."""
+    workers = [_start(serve, channel, n, "echo")[0] for n in range(job["workers"])]
+    front = Front(channel.front(0), asyncio.get_running_loop())
+    records = []
+    for in_flight in job["in_flight"]:
+        times: list[int] = []
+        until = time.perf_counter() + job["seconds"]
+
+        async def one(number: int) -> None:
+            body = number.to_bytes(8, "little") * 8
+            while time.perf_counter() < until:  # noqa: B023
+                at = time.perf_counter_ns()
+                if await front.call(body) != body:
+                    raise ValueError("an answer differs from its request")
+                times.append(time.perf_counter_ns() - at)  # noqa: B023
+
+        before, begun = cpu_by_process_s(os.getpid()), time.perf_counter()
+        await asyncio.gather(*(one(n) for n in range(in_flight)))
+        took = time.perf_counter() - begun
+        after = cpu_by_process_s(os.getpid())
+        used = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
+        count = len(times)
+        times.sort()
+        own = used.pop(os.getpid(), 0.0)
+        records.append(
+            {
+                "case": f"{in_flight}-in-flight-{job['workers']}-workers",
+                "in_flight": in_flight,
+                "workers": job["workers"],
+                "round_trips_per_s": count / took,
+                "p50_us": percentile(times, 0.5) / 1e3,
+                "p99_us": percentile(times, 0.99) / 1e3,
+                "front_cpu_us": 1e6 * own / count,
+                "worker_cpu_us": 1e6 * sum(used.get(w.pid, 0.0) for w in workers) / count,
+                "other_cpu_us": 1e6
+                * sum(t for p, t in used.items() if p not in {w.pid for w in workers})
+                / count,
+            }
+        )
+    for worker in workers:
+        worker.kill()
+    return records
+
+
+CLAIMS: dict[str, Callable[[Channel, dict[str, Any]], Awaitable[Records]]] = {
+    "sizes": sizes,
+    "blocking": blocking,
+    "lag": lag,
+    "visibility": visibility,
+    "access": access,
+    "concurrency": concurrency,
+}
+
+
+def main() -> None:
+    job = json.loads(sys.stdin.read())
+    settings = ChannelSettings(
+        workers=4, endpoints=2, slots=2048, arena_bytes=job.get("arena_bytes", 1 << 30)
+    )
+    channel = create_channel(job["channel"], settings)
+    loop = loop_factory("uvloop")()
+    try:
+        records = loop.run_until_complete(
+            asyncio.wait_for(CLAIMS[job["claim"]](channel, job), job["limit_s"])
+        )
+    finally:
+        for child in multiprocessing.active_children():
+            child.kill()
+        loop.close()
+        channel.close()
+    json.dump(records, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
