@@ -83,7 +83,7 @@ class Held:
 
 
 class Desk:
-    """The entries of front `front`. `rows` of the ledger may be absent: then nothing is shown outside."""
+    """The entries of front `front`. It writes their rows only where the ledger is shown."""
 
     def __init__(self, front: int, ledger: Ledger) -> None:
         settings = ledger.settings
@@ -100,11 +100,8 @@ class Desk:
         self._deadlines: list[tuple[int, int]] = []
         self._sequence = count()
         self._news: list[Held] = []
-        self._rows = (
-            deque(ledger.row_at(front, slot) for slot in range(settings.slots))
-            if ledger.row_slots
-            else None
-        )
+        self._shown = ledger.shown
+        self._rows = deque(ledger.row_at(front, slot) for slot in range(settings.slots))
 
     def __len__(self) -> int:
         return len(self._held)
@@ -136,10 +133,9 @@ class Desk:
         if not 0 <= entry.endpoint < self._endpoints:
             raise IndexError(f"endpoint {entry.endpoint}: this channel has {self._endpoints}.")
         now = now_ns()
-        rows = self._rows
-        row = rows.popleft() if rows is not None else 0
+        row = self._rows.popleft()
         held = Held(entry, row, size, now)
-        if rows is not None:
+        if self._shown:
             self._ledger.write_row(
                 row,
                 (entry.id, READY, entry.endpoint, 0, 0, entry.rank & MASK, 0, entry.deadline_ns &
@@ -197,7 +193,7 @@ class Desk:
             held.owner, held.owner_index = owner, owner_index
             held.claimed_ns = now
             given.append(held)
-            if self._rows is not None:
+            if self._shown:
                 row = held.row
                 words[row + Field.STATE] = CLAIMED
                 words[row + Field.OWNER] = owner_index + 1
@@ -238,7 +234,7 @@ class Desk:
         if type(outcome) is Result:
             size = size_of(outcome.body)
             words[cell + Word.RESULT_BYTES] += size
-            if self._rows is not None:
+            if self._shown:
                 words[held.row + Field.RESULT_BYTES] += size
         held.done_ns = done_ns
         self._count_held(held.owner_index, -1)
@@ -257,7 +253,7 @@ class Desk:
             held.done_ns = now_ns()
         held.end = outcome
         held.state = DONE
-        if self._rows is not None:
+        if self._shown:
             words[held.row + Field.DONE] = held.done_ns
             if failed:
                 self._ledger.write_failure(held.row, outcome.code)  # type: ignore[union-attr]
@@ -277,13 +273,13 @@ class Desk:
             held.head = head
             held.first_ns = now_ns()
             held.state = STREAMING
-            if self._rows is not None:
+            if self._shown:
                 words[held.row + Field.FIRST_CHUNK] = held.first_ns
                 words[held.row + Field.STATE] = STREAMING
         size = len(body)
         words[self._cell + Word.CHUNKS] += 1
         words[self._cell + Word.RESULT_BYTES] += size
-        if self._rows is not None:
+        if self._shown:
             words[held.row + Field.CHUNKS] += 1
             words[held.row + Field.RESULT_BYTES] += size
         if not held.cancelled:
@@ -349,8 +345,7 @@ class Desk:
         if held.state == DONE:
             self._free(held)
             return True
-        if self._rows is not None:
-            self._words[held.row + Field.CANCELLED] = request_id
+        self._words[held.row + Field.CANCELLED] = request_id
         return False
 
     def lost(self, owner: Any, *, tell: int = 0) -> int:
@@ -363,7 +358,7 @@ class Desk:
                 held.owner, held.owner_index = None, -1
                 held.state = READY
                 held.attempt += 1
-                if self._rows is not None:
+                if self._shown:
                     self._words[held.row + Field.STATE] = READY
                     self._words[held.row + Field.ATTEMPT] = held.attempt
                 self._offer(held)
@@ -388,10 +383,10 @@ class Desk:
             return
         words[cell + Word.USED] = len(self._held)
         words[cell + Word.ARENA_USED] -= held.size
-        if self._rows is not None:
+        if self._shown:
             words[held.row + Field.STATE] = 0
-            words[held.row + Field.CANCELLED] = 0
-            self._rows.append(held.row)
+        words[held.row + Field.CANCELLED] = 0
+        self._rows.append(held.row)
         held.entry = _GONE  # the heap may keep the place a while; the body must not stay with it
 
     def clear(self) -> None:

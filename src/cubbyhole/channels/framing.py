@@ -21,6 +21,7 @@ from cubbyhole.core.entries import Failure  # noqa: TC001  (msgspec reads the an
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from cubbyhole.core.entries import Buffer
 
@@ -82,6 +83,7 @@ class Given(msgspec.Struct, array_like=True, tag=6):
     deadline_ns: int
     meta: bytes
     rest: int
+    pipe: int = 0  # the pipe that carries it, where each entry has one
 
 
 class Nothing(msgspec.Struct, array_like=True, tag=7):
@@ -100,10 +102,32 @@ class Credit(msgspec.Struct, array_like=True, tag=9):
     bytes: int
 
 
-Message: TypeAlias = (
-    "Want | Retract | Notify | Final | Part | Broken | Given | Nothing | Have | Credit"
-)
+class Hello(msgspec.Struct, array_like=True, tag=10):
+    """Worker: who I am, where the way of coming does not say it. `token` proves that I was started by our supervisor."""
+
+    token: bytes
+    worker: int
+    life: int
+    endpoint: int
+
+
+class Bye(msgspec.Struct, array_like=True, tag=11):
+    """Either: I close, where the transport does not tell."""
+
+
+Message: TypeAlias = "Want | Retract | Notify | Final | Part | Broken | Given | Nothing | Have | Credit | Hello | Bye"
 Frame: TypeAlias = "tuple[Message, Buffer]"
+
+
+def encoder() -> Callable[[Message], bytes]:
+    """Return what makes a head of a message."""
+    return msgspec.msgpack.Encoder().encode
+
+
+def decoder() -> Callable[[Buffer], Message]:
+    """Return what makes a message of a head; raises msgspec's errors for what is none."""
+    kinds = Want | Retract | Notify | Final | Part | Broken | Given | Nothing | Have | Credit
+    return msgspec.msgpack.Decoder(kinds | Hello | Bye).decode
 
 
 class BadFrame(ValueError):
@@ -122,10 +146,8 @@ class Link:
         self._copied_at = copied_at
         self._limit_bytes = limit_bytes
         self._out: deque[memoryview] = deque()
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(
-            Want | Retract | Notify | Final | Part | Broken | Given | Nothing | Have | Credit
-        ).decode
+        self._encode = encoder()
+        self._decode = decoder()
         self._buffer = bytearray(_READ_BYTES)
         self._view = memoryview(self._buffer)
         self._filled = 0

@@ -98,33 +98,33 @@ def _anonymous_file() -> int:
 class Ledger:
     """The mapping. `words` is the whole of it as u64; use the `*_at` methods once and keep the number."""
 
-    def __init__(self, fd: int, settings: ChannelSettings, row_slots: int) -> None:
+    def __init__(self, fd: int, settings: ChannelSettings, shown: bool) -> None:
         self.settings = settings
-        self.row_slots = row_slots  # rows for each front; 0: this channel shows no entries
+        self.shown = shown  # else the rows carry nothing but `cancelled`
         self._fd = fd
         self._hints = (settings.fronts + settings.workers) * _CELL_WORDS
         self._lost = self._hints + settings.fronts * settings.endpoints
         self._held = self._lost + settings.fronts * settings.workers
         self._counted = self._held + settings.fronts * settings.workers
         self._rows = self._counted + settings.workers
-        self._map = mmap.mmap(fd, (self._rows + settings.fronts * row_slots * _ROW_WORDS) * 8)
+        self._map = mmap.mmap(fd, (self._rows + settings.fronts * settings.slots * _ROW_WORDS) * 8)
         self.words = memoryview(self._map).cast("Q")
 
     @classmethod
-    def create(cls, settings: ChannelSettings, row_slots: int) -> Ledger:
+    def create(cls, settings: ChannelSettings, *, shown: bool) -> Ledger:
         """Make an empty ledger."""
         words = (
             (settings.fronts + settings.workers) * _CELL_WORDS
             + settings.fronts * (settings.endpoints + 2 * settings.workers)
             + settings.workers
-            + settings.fronts * row_slots * _ROW_WORDS
+            + settings.fronts * settings.slots * _ROW_WORDS
         )
         fd = _anonymous_file()
         os.ftruncate(fd, words * 8)
-        return cls(fd, settings, row_slots)
+        return cls(fd, settings, shown)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (reduction.DupFd(self._fd), self.settings, self.row_slots)
+        return _rebuild, (reduction.DupFd(self._fd), self.settings, self.shown)
 
     # Where things are
     # -----------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Ledger:
 
     def row_at(self, front: int, slot: int) -> int:
         """Return the first word of an entry's row."""
-        return self._rows + (front * self.row_slots + slot) * _ROW_WORDS
+        return self._rows + (front * self.settings.slots + slot) * _ROW_WORDS
 
     # Lives --------------------------------------------------------------------------------------
     # --------------
@@ -200,6 +200,7 @@ class Ledger:
         count = words[cell + Word.USED]
         for row in self._rows_of(index):
             words[row + Field.STATE] = EntryState.FREE
+            words[row + Field.CANCELLED] = 0
         for worker in range(self.settings.workers):
             words[self.held_at(index, worker)] = 0
         words[cell + Word.TAKEN_BACK] += count
@@ -211,7 +212,7 @@ class Ledger:
 
     def _rows_of(self, front: int) -> range:
         start = self.row_at(front, 0)
-        return range(start, start + self.row_slots * _ROW_WORDS, _ROW_WORDS)
+        return range(start, start + self.settings.slots * _ROW_WORDS, _ROW_WORDS)
 
     # What anybody may read
     # ------------------------------------------------------------------------------------
@@ -294,5 +295,5 @@ class Ledger:
         os.close(self._fd)
 
 
-def _rebuild(dup: Any, settings: ChannelSettings, row_slots: int) -> Ledger:
-    return Ledger(dup.detach(), settings, row_slots)
+def _rebuild(dup: Any, settings: ChannelSettings, shown: bool) -> Ledger:
+    return Ledger(dup.detach(), settings, shown)

@@ -278,16 +278,16 @@ def copies_are_as_declared(stage: Stage) -> None:
 
 def no_free_slot_is_channel_full_at_once(stage: Stage) -> None:
     """With `slots` in flight the next one is refused; after draining it works again. Twice."""
-    stage.open(slots=8)
+    stage.open(slots=64)
     front = stage.front()
     for start in (1, 101):
-        front.submit(*(RequestEntry(start + step, 0, b"x") for step in range(8)))
-        _expect_full(front, RequestEntry(start + 50, 0, b"one too many"))
+        front.submit(*(RequestEntry(start + step, 0, b"x") for step in range(64)))
+        _expect_full(front, RequestEntry(start + 70, 0, b"one too many"))
         worker = stage.worker()
-        _echo(worker, 8)
-        front.finals(list(range(start, start + 8)))
+        _echo(worker, 64)
+        front.finals(list(range(start, start + 64)))
         worker.close()
-    expect(not front.seen(51), "what was refused never happened")
+    expect(not front.seen(71), "what was refused never happened")
 
 
 def no_room_is_channel_full_at_once(stage: Stage) -> None:

@@ -101,7 +101,7 @@ def play_everything(channel: Channel | None, said: Connection, create: object) -
     from cubbyhole.channels.base import ChannelSettings
 
     del channel
-    own: Channel = create(ChannelSettings(slots=8, arena_bytes=32 << 20))  # type: ignore[operator]
+    own: Channel = create(ChannelSettings(slots=64, arena_bytes=32 << 20))  # type: ignore[operator]
     front, worker = own.front(0), own.worker(0, 0)
     answering = threading.Thread(target=lambda: claim(worker), daemon=True)
     answering.start()
@@ -138,7 +138,8 @@ def a_killed_workers_entries_fail(stage: Stage) -> None:
     front.submit(RequestEntry(1, 0, b"x"), RequestEntry(2, 0, b"y"))
     expect(sorted(actor.hears()) == [1, 2], "the process holds both")
     front.submit(RequestEntry(3, 0, b"z"))
-    expect(_kill(stage, actor, 0) == 2, "reclaim returns 2")
+    count = _kill(stage, actor, 0)
+    expect(count == 2, "reclaim returns 2", count)
     expect(stage.channel.reclaim("worker", 0) == 0, "repeated, it returns 0")
     _is_worker_died(front, 1)
     _is_worker_died(front, 2)
@@ -298,20 +299,22 @@ def publishing_twice_is_refused(stage: Stage) -> None:
 
 def a_killed_front_gives_its_place_back(stage: Stage) -> None:
     """Its entries go, its worker is told, and a new front on the same place is served by the same worker."""
-    channel = stage.open(slots=8)
+    channel = stage.open(slots=64)
     worker = stage.worker()
-    actor = stage.actor(play_front, 0, 1, 8)
+    actor = stage.actor(play_front, 0, 1, 64)
+    expect(actor.hears() == "submitted", "the front is full")
     entries = claim(worker, 2)
     actor.kill()
-    expect(channel.reclaim("front", 0) == 8, "reclaim returns 8")
+    count = channel.reclaim("front", 0)
+    expect(count == 64, "reclaim returns 64", count)
     expect(channel.reclaim("front", 0) == 0, "repeated, it returns 0")
     until(lambda: all(entry.cancelled for entry in entries), "that the worker sees the flag")
     _expect_stale(worker, entries[0], Result(b"for nobody"))
     expect(channel.statistics().slots_used == 0, "all slots are free")
     front = stage.front()
-    ids = list(range(101, 109))
+    ids = list(range(101, 165))
     front.submit(*(RequestEntry(number, 0, b"new") for number in ids))
-    for entry in claim(worker, 8):
+    for entry in claim(worker, len(ids)):
         expect(entry.id in ids, "entries of the new front only", entry.id)
         worker.publish(entry, Result(entry.body))
     front.finals(ids)

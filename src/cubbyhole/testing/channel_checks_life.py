@@ -100,7 +100,7 @@ def a_writer_without_a_reader_stops(stage: Stage) -> None:
         expect(sent == _MANY_CHUNKS, "credit=False means that nothing stops the writer", sent)
         return
     expect(1 <= sent < _MANY_CHUNKS, f"the writer stops before {_MANY_CHUNKS} chunks", sent)
-    expect(not worker.publish(entry, Chunk(b"x"), 0.05), "and waiting does not help")
+    expect(not worker.publish(entry, Chunk(bytes(_CHUNK_BYTES)), 0.05), "and waiting does not help")
     # An unrelated entry is not held up by it.
     front.submit(RequestEntry(2, 0, b"y"))
     worker.publish(claim(worker)[0], Result(b"passes"))
@@ -129,7 +129,7 @@ def a_writer_that_waits_for_credit_is_woken(stage: Stage) -> None:
         pass
     accepted: list[bool] = []
     thread = threading.Thread(
-        target=lambda: accepted.append(worker.publish(entry, Chunk(b"x"), 30.0))
+        target=lambda: accepted.append(worker.publish(entry, Chunk(bytes(_CHUNK_BYTES)), 30.0))
     )
     thread.start()
     until(lambda: front.call(lambda port: port.take_chunks(1)).chunks, "chunks")
@@ -148,7 +148,7 @@ def a_writer_that_waits_for_credit_is_woken(stage: Stage) -> None:
 
 def a_cancelled_unclaimed_entry_is_never_seen(stage: Stage) -> None:
     """And its slot is free at once. A channel that cannot take it back must say so, and show the worker the flag."""
-    channel = stage.open(slots=4)
+    channel = stage.open()
     front, worker = stage.front(), stage.worker()
     front.submit(*(RequestEntry(number, 0, b"x") for number in (1, 2, 3)))
     taken_back = front.cancel(2)
@@ -161,8 +161,8 @@ def a_cancelled_unclaimed_entry_is_never_seen(stage: Stage) -> None:
     ids = [entry.id for entry in claim(worker, 2)]
     expect(ids == [1, 3], "the others", ids)
     expect(worker.claim(4, 0.1) == [], "never the cancelled one")
-    front.submit(RequestEntry(4, 0, b"x"), RequestEntry(5, 0, b"x"))
-    expect(sorted(e.id for e in claim(worker, 2)) == [4, 5], "its slot is free again")
+    used = channel.statistics().slots_used
+    expect(used == 2, "its slot is free again", used)
     expect(channel.statistics().cancelled_total == 1, "it is counted")
     expect(not front.seen(2), "its front hears nothing of it")
 
@@ -286,14 +286,14 @@ def entries_are_seen_as_declared(stage: Stage) -> None:
 
 def statistics_say_what_is_there_now(stage: Stage) -> None:
     """Slots used, ready and claimed go up and down with the entries."""
-    channel = stage.open(slots=16)
+    channel = stage.open(slots=64)
     front, worker = stage.front(), stage.worker()
 
     def now() -> tuple[int, int, int]:
         statistics = channel.statistics()
         return statistics.slots_used, statistics.ready, statistics.claimed
 
-    expect(channel.statistics().slots == 16, "slots", channel.statistics().slots)
+    expect(channel.statistics().slots == 64, "slots", channel.statistics().slots)
     front.submit(*(RequestEntry(number, 0, b"x") for number in (1, 2, 3)))
     until(lambda: now() == (3, 3, 0), "3 used, 3 ready, 0 claimed")
     entries = claim(worker, 2)
