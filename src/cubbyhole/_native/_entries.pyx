@@ -105,13 +105,15 @@ cdef extern from "cbh_dict.h" nogil:
     int cbh_stream_next(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame)
     void cbh_stream_taken(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t cursor)
     int cbh_reclaim(cbh_dict *d, uint32_t place)
+    int64_t cbh_find(const cbh_dict *d, uint64_t id, uint64_t start)
     bint cbh_peek(const cbh_dict *d, uint32_t slot, cbh_view *view)
     uint64_t cbh_untag(uint64_t word, uint64_t state)
 
 CRASH_POINTS = bool(crash_points)
 COPY_LIMIT = 32 * 1024   # bytes; below, a private copy is cheaper than a lease and frees the block at once
-DEF MAX_DRAIN = 4096
-DEF MAX_CLAIM = 512
+cdef enum:
+    MAX_DRAIN = 4096
+    MAX_CLAIM = 512  # CBH_MAX_CLAIM
 cdef uint64_t GIL_BYTES = 1 << 18  # copies larger than this let other threads run
 
 
@@ -166,18 +168,20 @@ cdef class Entries:
     def snapshot(self, bint past=False):
         """Every entry that is under way (`past`: also the last one of each free slot), as tuples, without any lock."""
         cdef cbh_view v
-        cdef uint32_t i, phase
+        cdef uint32_t i
         found = []
         for i in range(self.d.slot_count):
-            if not cbh_peek(&self.d, i, &v) or v.id == 0:
-                continue
-            phase = cbh_phase_of(v.state)
-            if phase == CBH_FREE and not past:
-                continue
-            found.append((v.id, v.endpoint, phase, cbh_flags_of(v.state), cbh_place_of(v.state), v.front, v.attempt, v.rank,
-                          v.deadline_ns, v.request_bytes, v.result_bytes, v.chunks, v.received_ns, v.ready_ns, v.claimed_ns,
-                          v.first_chunk_ns, v.done_ns, v.status))
+            if cbh_peek(&self.d, i, &v) and v.id and (past or cbh_phase_of(v.state) != CBH_FREE):
+                found.append(as_row(&v))
         return found
+
+    def find(self, uint64_t request_id):
+        """One entry by its id, as a tuple, under way or the last of its slot; None: no longer there."""
+        cdef cbh_view v
+        cdef int64_t slot = cbh_find(&self.d, request_id, 0)
+        if slot < 0 or not cbh_peek(&self.d, <uint32_t>slot, &v) or v.id != request_id:
+            return None
+        return as_row(&v)
 
     def counters(self):
         """Sums over all places, in the order of `cbh_counter` (cbh_layout.h)."""
@@ -195,6 +199,12 @@ cdef extern from *:
     }
     """
     uint64_t counter_sum(cbh_segment *s, int which)
+
+
+cdef tuple as_row(cbh_view *v):
+    return (v.id, v.endpoint, cbh_phase_of(v.state), cbh_flags_of(v.state), cbh_place_of(v.state), v.front, v.attempt, v.rank,
+            v.deadline_ns, v.request_bytes, v.result_bytes, v.chunks, v.received_ns, v.ready_ns, v.claimed_ns,
+            v.first_chunk_ns, v.done_ns, v.status)
 
 
 cdef list sum_counters(Segment segment):

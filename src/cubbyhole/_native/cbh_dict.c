@@ -14,24 +14,25 @@ static uint64_t make_state(uint64_t generation, uint64_t epoch, uint64_t place, 
 static uint64_t with_phase(uint64_t state, uint32_t phase) { return (state & ~0xffull) | phase; }
 
 // ------------------------------------------------------------------ layout
-static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[5]) {
+static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[6]) {
   uint64_t slots = (uint64_t)fronts * per_front, words = slots / 64, next = 0;
   at[0] = next, next += endpoints * sizeof(cbh_endpoint);
   at[1] = next, next += (endpoints * words * 8 + 63) & ~63ull;
   at[2] = next, next += (words * 8 + 63) & ~63ull;
   at[3] = next, next += slots * 8;
-  at[4] = next = (next + 4095) & ~4095ull;
+  at[4] = next, next += slots * 8;
+  at[5] = next = (next + 4095) & ~4095ull;
   return next + slots * CBH_SLOT_BYTES;
 }
 
 uint64_t cbh_dict_body_bytes(uint32_t fronts, uint32_t endpoints, uint32_t per_front) {
-  uint64_t at[5];
+  uint64_t at[6];
   return lay_out(fronts, endpoints, per_front, at);
 }
 
 int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   const uint64_t *p = segment->header->parameters;
-  uint64_t at[5];
+  uint64_t at[6];
   memset(dict, 0, sizeof *dict);
   for (uint32_t i = 0; i < CBH_PLACES; i++) dict->bells[i] = -1;
   if (p[0] == 0 || p[0] + p[1] > CBH_PLACES || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
@@ -47,7 +48,8 @@ int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   dict->ready = (word_t *)(body + at[1]);
   dict->attention = (word_t *)(body + at[2]);
   dict->ranks = (word_t *)(body + at[3]);
-  dict->slots = (cbh_slot *)(body + at[4]);
+  dict->ids = (word_t *)(body + at[4]);
+  dict->slots = (cbh_slot *)(body + at[5]);
   return CBH_OK;
 }
 
@@ -183,6 +185,7 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   cbh_crash_here(1);
   uint64_t now = cbh_now_ns();
   CBH_SET(slot->id, id);
+  CBH_SET(dict->ids[index], id);
   CBH_SET(slot->result, (uint64_t)generation << 32);  // no block, but whose: see cbh_publish()
   CBH_SET(slot->stream, (uint64_t)generation << 32);
   CBH_SET(slot->endpoint, (uint16_t)endpoint);
@@ -252,8 +255,8 @@ void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept) {
 }
 
 int cbh_cancel(cbh_dict *dict, uint64_t id) {
-  uint32_t first = dict->segment->place * dict->per_front;
-  for (uint32_t i = first; i < first + dict->per_front; i++) {
+  int64_t first = (int64_t)dict->segment->place * dict->per_front;
+  for (int64_t i = first; (i = cbh_find(dict, id, (uint64_t)i)) >= 0 && i < first + dict->per_front; i++) {
     cbh_slot *slot = &dict->slots[i];
     uint64_t state = atomic_load(&slot->state);
     if (CBH_GET(slot->id) != id || cbh_phase_of(state) < CBH_READY) continue;
@@ -263,12 +266,12 @@ int cbh_cancel(cbh_dict *dict, uint64_t id) {
         if (!atomic_compare_exchange_strong(&slot->state, &state, with_phase(state, CBH_WRITING))) continue;
         atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint))[i / 64], ~(1ull << (i & 63)));
         cbh_count(dict->segment, CBH_N_CANCELLED, 1);
-        cbh_slot_free(dict, i, state, false);
+        cbh_slot_free(dict, (uint32_t)i, state, false);
         return CBH_OK;
       }
       if (!atomic_compare_exchange_strong(&slot->state, &state, state | (uint64_t)CBH_CANCELLED << 8)) continue;
       cbh_count(dict->segment, CBH_N_CANCELLED, 1);
-      if (cbh_phase_of(state) >= CBH_DONE) cbh_announce(dict, i);  // the next drain frees it
+      if (cbh_phase_of(state) >= CBH_DONE) cbh_announce(dict, (uint32_t)i);  // the next drain frees it
       else if (cbh_phase_of(state) == CBH_STREAMING) ring(dict, cbh_place_of(state));  // it may wait for credit
       return CBH_AGAIN;
     }
@@ -324,7 +327,7 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
 
 // The `max` smallest ranks among the hints, in order. Returns how many; `more`: whether there are others.
 static uint32_t choose(const cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, bool *more) {
-  uint64_t best[CBH_SLOT_BYTES];
+  uint64_t best[CBH_MAX_CLAIM];
   uint32_t count = 0;
   word_t *words = ready_words(dict, endpoint);
   *more = false;
@@ -349,14 +352,14 @@ int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, 
   cbh_segment *s = dict->segment;
   if (endpoint >= dict->endpoints) return CBH_CORRUPT;
   if (!cbh_place_mine(s)) return CBH_STALE;
-  if (max > CBH_SLOT_BYTES) max = CBH_SLOT_BYTES;
+  if (max > CBH_MAX_CLAIM) max = CBH_MAX_CLAIM;
   cbh_endpoint *e = &dict->endpoint[endpoint];
   if (atomic_load_explicit(&e->woken, memory_order_relaxed)) atomic_store(&e->woken, 0);
   uint32_t got = 0;
   bool more = true;
   uint64_t now = 0;
   while (got < max && more) {
-    uint32_t wanted[CBH_SLOT_BYTES], count = choose(dict, endpoint, max - got, wanted, &more);
+    uint32_t wanted[CBH_MAX_CLAIM], count = choose(dict, endpoint, max - got, wanted, &more);
     if (!count) break;
     if (!now) now = cbh_now_ns();
     for (uint32_t i = 0; i < count; i++) {
@@ -520,6 +523,12 @@ int cbh_reclaim(cbh_dict *dict, uint32_t place) {
 }
 
 // ------------------------------------------------------------------ anybody
+int64_t cbh_find(const cbh_dict *dict, uint64_t id, uint64_t from) {
+  for (uint64_t i = from; i < dict->slot_count; i++)
+    if (CBH_GET(dict->ids[i]) == id) return (int64_t)i;
+  return CBH_NOT_FOUND;
+}
+
 bool cbh_peek(const cbh_dict *dict, uint32_t index, cbh_view *view) {
   cbh_slot *slot = &dict->slots[index];
   for (int turn = 0; turn < 8; turn++) {

@@ -8,9 +8,9 @@
 //   attention    bitmap over all slots                                      a hint to the slot's front
 //   result       generation 28 | block 32, both of slot and stream          what the claimer made
 // A hint too many does no harm, a lost one is set again by cbh_reclaim(). A rank is one word beside the slots, so that the
-// smallest of hundreds is found by reading a few cache lines.
+// smallest of hundreds is found by reading a few cache lines; so do the ids, for whoever looks an entry up from outside.
 //
-// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | slots.
+// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | ids | slots.
 #ifndef CBH_DICT_H
 #define CBH_DICT_H
 
@@ -20,6 +20,7 @@ enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, C
 enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_ORPHAN = 16 };
 
 #define CBH_SLOT_BYTES 512u
+#define CBH_MAX_CLAIM 512u
 #define CBH_INLINE_BYTES 384u     // a small JSON request with its meta never touches the arena
 #define CBH_RESULT_HEADER 64u     // before the body in a result's block
 #define CBH_RESULT_BACK 512u      // room for meta behind the body of a reserved result
@@ -59,7 +60,7 @@ typedef struct {                             // private: the dictionary as this 
   cbh_segment *segment;
   uint32_t fronts, workers, endpoints, per_front, slot_count, words;
   cbh_endpoint *endpoint;
-  _Atomic uint64_t *ready, *attention, *ranks;
+  _Atomic uint64_t *ready, *attention, *ranks, *ids;
   cbh_slot *slots;
   int bells[CBH_PLACES];
   uint32_t *free_slots, free_count, reserved;  // of a front: a stack, the hottest slot first
@@ -119,6 +120,7 @@ typedef struct {
   uint64_t request_bytes, result_bytes;
   uint32_t endpoint, front, attempt, chunks, status;
 } cbh_view;
+int64_t cbh_find(const cbh_dict *dict, uint64_t id, uint64_t from);  // slot of an entry, looking from slot `from`
 bool cbh_peek(const cbh_dict *dict, uint32_t slot, cbh_view *view);  // false: it changed under the look, several times
 
 // ---- shared by cbh_dict.c and cbh_stream.c

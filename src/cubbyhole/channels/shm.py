@@ -191,6 +191,11 @@ class SharedMemoryChannel:
         """Return every entry under way; `past`: also the last one of each free slot, for looking back."""
         return [_snapshot(row, self.settings.fronts) for row in self._look().snapshot(past)]
 
+    def find(self, request_id: int) -> EntrySnapshot | None:
+        """Return one entry by its id, under way or just over, from any process and without a lock."""
+        row = self._look().find(request_id)
+        return None if row is None else _snapshot(row, self.settings.fronts)
+
     def statistics(self) -> ChannelStatistics:
         """Return counters over all processes, and what is held now."""
         look = self._look()
