@@ -9,21 +9,23 @@ See:   docs/migrating.md for every difference from LitServe
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cubbyhole._deprecated import apply_moved
 from cubbyhole.api.callbacks import Callback, CallbackRunner
-from cubbyhole.core.settings import EndpointSettings, ServerSettings
+from cubbyhole.core.errors import WorkerFailedToStart
+from cubbyhole.core.settings import ServerSettings
 from cubbyhole.front import apis, auth, options, routes
+from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
+from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
 from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, list_devices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cubbyhole.api.lit_api import LitAPI
     from cubbyhole.channels.base import Channel
@@ -33,13 +35,7 @@ if TYPE_CHECKING:
 LIT_SERVER_API_KEY = os.environ.get("LIT_SERVER_API_KEY")
 SHUTDOWN_API_KEY = os.environ.get("LIT_SHUTDOWN_API_KEY")
 
-CLIENT_FILE = """# A request to try the server with. Written by `LitServer.generate_client_file`, and kept if it exists.
-
-import requests
-
-response = requests.post("http://127.0.0.1:{port}/predict", json={{"input": 4.0}})
-print(f"Status: {{response.status_code}}\\nResponse:\\n {{response.text}}")
-"""
+FAILED_TO_START = "One or more workers failed to start. Shutting down LitServe"
 
 
 class LitServer:
@@ -51,8 +47,7 @@ class LitServer:
         devices: How many, or which, or "auto".
         workers_per_device: One number, a list in the order of the APIs, or a mapping of paths.
         timeout: Seconds from a request's arrival to its answer, waiting and running; False or -1: no limit.
-        healthcheck_path, info_path, shutdown_path: HTTP paths.
-        enable_shutdown_api: Add `shutdown_path`, guarded by LIT_SHUTDOWN_API_KEY.
+        healthcheck_path, info_path, shutdown_path: HTTP paths; the last only with `enable_shutdown_api`.
         model_metadata: Shown by `info_path`; JSON-able.
         max_payload_size: Largest request body in bytes, or text like "100MB"; None: what the channel can hold.
         track_requests: Count the open requests: `active_requests`.
@@ -107,54 +102,21 @@ class LitServer:
         moved = {"max_batch_size": max_batch_size, "batch_timeout": batch_timeout, "stream": stream}
         apply_moved(self.lit_apis, {**moved, "api_path": api_path, "loop": loop, "spec": spec})
         self.timeout = timeout
-        self.healthcheck_path = options.check_path("healthcheck_path", healthcheck_path)
-        self.info_path = options.check_path("info_path", info_path)
-        self.shutdown_path = shutdown_path
-        if enable_shutdown_api:
-            options.check_path("shutdown_path", shutdown_path)
+        self.healthcheck_path, self.info_path = healthcheck_path, info_path
+        self.shutdown_path = shutdown_path if enable_shutdown_api else None
         self.model_metadata = options.check_metadata(model_metadata)
-        self.max_payload_size = max_payload_size
-        self.track_requests = track_requests
-        self.callbacks = _list_callbacks(callbacks)
+        self.max_payload_size, self.track_requests = max_payload_size, track_requests
+        self.restart_workers, self.workers_per_device = restart_workers, workers_per_device
+        self.callbacks = options.list_callbacks(callbacks)
         self.middlewares = options.check_middlewares(middlewares)
-        self.loggers = _list_loggers(loggers)
-        self.fast_queue = fast_queue
-        self.restart_workers = restart_workers
-        self.workers_per_device = workers_per_device
-        self.monitor_internal = 2
-        self.uvicorn_graceful_timeout = 30
+        self.loggers = options.list_loggers(loggers)
+        self.fast_queue, self.monitor_internal, self.uvicorn_graceful_timeout = fast_queue, 2, 30
         self.inference_workers: list[Any] = []
         self.devices = list_devices(choose_accelerator(accelerator), devices)
         self._running: Any = None
-        for key in ("LIT_SERVER_API_KEY", "SHUTDOWN_API_KEY"):
-            auth.check_key_is_usable(key, globals()[key])
-        self._prepare_apis()
-        self.settings = ServerSettings(
-            endpoints=self._endpoints(),
-            channel=channel,
-            slots=slots,
-            arena_bytes=arena_bytes,
-            max_payload_bytes=options.payload_bytes(max_payload_size),
-            healthcheck_path=healthcheck_path,
-            info_path=info_path,
-            shutdown_path=shutdown_path if enable_shutdown_api else None,
-            restart_workers=restart_workers,
-            track_requests=track_requests,
-            server_timing=server_timing,
-            model_metadata=model_metadata,
-        )
-        runner = CallbackRunner(self.callbacks)
-        self.desk = Desk(self.settings, self, self.lit_apis, runner, lambda: LIT_SERVER_API_KEY)
-        self.app = routes.build_app(
-            self.desk,
-            guard=self.setup_auth,
-            openapi_url=None if disable_openapi_url else "/openapi.json",
-            middlewares=self.middlewares,
-        )
-        self.own_middlewares = routes.add_default_middlewares(self.app, self.desk)
-        self.register_endpoints()
-        for _ in self.lit_apis:
-            runner.trigger_event("on_server_start", litserver=self)
+        sizes = {"channel": channel, "slots": slots, "arena_bytes": arena_bytes}
+        self.settings = self._settings({**sizes, "server_timing": server_timing})
+        self._build(None if disable_openapi_url else "/openapi.json")
 
     @property
     def active_requests(self) -> int | None:
@@ -194,9 +156,13 @@ class LitServer:
 
     def launch_inference_worker(self, lit_api: LitAPI) -> list[Any]:
         """Start the workers of all APIs, unless they run, and attach `app` to them. For tests; `run` does it by itself."""
-        if self._running is None:
-            self._running = self._launch()
         del lit_api
+        if self._running is None:
+            from cubbyhole import wiring
+
+            self._running = wiring.launch(self, self.settings)
+            self._running.__enter__()
+            self.attach(self._running.channel, self._running.roster)
         return self.inference_workers
 
     def launch_single_inference_worker(self, lit_api: LitAPI, worker_id: int) -> Any:
@@ -205,19 +171,11 @@ class LitServer:
         return self.launch_inference_worker(lit_api)
 
     def verify_worker_status(self) -> None:
-        """Wait until the workers of `launch_inference_worker` are ready.
-
-        Raises:
-            RuntimeError: one of them could not start.
-        """
-        from cubbyhole.core.errors import WorkerFailedToStart
-
+        """Wait until the workers of `launch_inference_worker` are ready; RuntimeError if one cannot start."""
         try:
             self._running.wait_ready()
         except WorkerFailedToStart as error:
-            raise RuntimeError(
-                "One or more workers failed to start. Shutting down LitServe"
-            ) from error
+            raise RuntimeError(FAILED_TO_START) from error
 
     def stop_inference_workers(self) -> None:
         """End what `launch_inference_worker` started."""
@@ -250,15 +208,12 @@ class LitServer:
             **kwargs: For `uvicorn.Config`.
 
         Raises:
-            ValueError: an option is out of range.
-            RuntimeError: no worker could be started.
+            ValueError, RuntimeError: an option is out of range; no worker could be started.
         """
-        from cubbyhole import wiring
+        from cubbyhole import wiring  # with uvicorn's and the supervisor's modules: only who runs pays for them
 
         port_number = options.check_port(port)
-        options.check_host(host)
-        options.check_server_count(num_api_servers)
-        options.check_server_type(api_server_worker_type)
+        options.check_run(host, num_api_servers, api_server_worker_type)
         if generate_client_file:
             self.generate_client_file(port_number)
         drain_s = kwargs.pop("timeout_graceful_shutdown", self.uvicorn_graceful_timeout)
@@ -273,75 +228,35 @@ class LitServer:
             uvicorn_options=options_from_environment(kwargs),
         )
 
-    @staticmethod
-    def generate_client_file(port: str | int = 8000) -> None:
-        """Write `client.py`, a request to try the server with, unless there is one."""
-        path = Path("client.py")
-        if not path.exists():
-            path.write_text(CLIENT_FILE.format(port=port))
+    generate_client_file = staticmethod(write_client_file)
+    data_streamer = staticmethod(data_streamer)
 
-    @staticmethod
-    async def data_streamer(
-        q: Any, data_available: Any, send_status: bool = False
-    ) -> AsyncIterator[Any]:
-        """Yield what a deque of (data, status) gets until its stream is finished; LitServe's tool for specs of users."""
-        while True:
-            await data_available.wait()
-            while q:
-                data, status = q.popleft()
-                if status == "FINISH_STREAMING":
-                    return
-                yield (data, status) if send_status else data
-            data_available.clear()
-
-    def _launch(self) -> Any:
-        from cubbyhole import wiring
-
-        running = wiring.launch(self, self.settings).__enter__()
-        self.attach(running.channel, running.roster)
-        return running
-
-    def _prepare_apis(self) -> None:
-        timeout_s = options.timeout_seconds(self.timeout)
-        for api in self.lit_apis:
-            api.request_timeout = self.timeout
-            api.pre_setup()
-            apis.check_api(api, timeout_s)
-            if api.spec is not None:
-                api.spec.setup(self)
-        apis.check_paths(self.lit_apis)
-
-    def _endpoints(self) -> tuple[EndpointSettings, ...]:
-        counts = options.workers_of_each_api(
-            self.workers_per_device, [api.api_path for api in self.lit_apis]
-        )
-        names = [name if isinstance(name, str) else name[0] for name in self.devices]
-        return tuple(
-            EndpointSettings(
-                path=api.api_path,
-                workers=tuple(name for name in names for _ in range(count)),
-                stream=api.stream,
-                max_batch_size=api.max_batch_size,
-                batch_timeout_s=api.batch_timeout,
-                is_async=api.enable_async,
-                timeout_s=options.timeout_seconds(self.timeout),
-                retry_on_worker_death=api.retry_on_worker_death,
-            )
-            for api, count in zip(self.lit_apis, counts, strict=True)
+    def _settings(self, ours: dict[str, Any]) -> ServerSettings:
+        for name in ("healthcheck_path", "info_path", "shutdown_path"):
+            options.check_path(name, getattr(self, name) or "/")
+        apis.prepare(self.lit_apis, self.timeout)
+        return ServerSettings(
+            endpoints=apis.endpoint_settings(
+                self.lit_apis, self.devices, self.workers_per_device, self.timeout
+            ),
+            max_payload_bytes=options.payload_bytes(self.max_payload_size),
+            healthcheck_path=self.healthcheck_path,
+            info_path=self.info_path,
+            shutdown_path=self.shutdown_path,
+            restart_workers=self.restart_workers,
+            track_requests=self.track_requests,
+            model_metadata=self.model_metadata,
+            **ours,
         )
 
-
-def _list_callbacks(callbacks: Any) -> list[Callback]:
-    given = [] if callbacks is None else callbacks
-    listed = [given] if isinstance(given, Callback) else given
-    if not isinstance(listed, (list, tuple)) or not all(isinstance(c, Callback) for c in listed):
-        raise ValueError(f"Invalid callback type: {callbacks}")
-    return list(listed)
-
-
-def _list_loggers(loggers: Any) -> list[Any]:
-    if loggers is None:
-        return []
-    from cubbyhole.api.loggers import check_loggers
-
-    return check_loggers(loggers)
+    def _build(self, openapi_url: str | None) -> None:
+        for name in ("LIT_SERVER_API_KEY", "SHUTDOWN_API_KEY"):
+            auth.check_key_is_usable(name, globals()[name])
+        runner = CallbackRunner(self.callbacks)
+        self.desk = Desk(self.settings, self, self.lit_apis, runner, lambda: LIT_SERVER_API_KEY)
+        self.app = routes.make_app(self.desk, openapi_url)
+        routes.add_routes(self.app, self.desk, self.setup_auth)
+        self.own_middlewares = routes.add_middlewares(self.app, self.desk, self.middlewares)
+        self.register_endpoints()
+        for _ in self.lit_apis:
+            runner.trigger_event("on_server_start", litserver=self)

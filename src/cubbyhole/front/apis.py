@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.api.lit_api import LitAPI, overrides
+from cubbyhole.core.settings import EndpointSettings
+from cubbyhole.front.options import timeout_seconds, workers_of_each_api
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,3 +127,44 @@ def check_api(api: LitAPI, timeout_s: float) -> None:
             raise ValueError(_BATCHED_GENERATORS)
     elif not (predicts and encodes):
         raise ValueError(_GENERATORS)
+
+
+def prepare(apis: Sequence[LitAPI], timeout: float | bool) -> None:
+    """Make the options of all APIs final and check them.
+
+    Args:
+        apis: The server's.
+        timeout: As the user gave it to the server.
+
+    Raises:
+        ValueError: an API could not serve one request, or two have one path.
+    """
+    for api in apis:
+        api.request_timeout = timeout
+        api.pre_setup()
+        check_api(api, timeout_seconds(timeout))
+    check_paths(apis)
+
+
+def endpoint_settings(
+    apis: Sequence[LitAPI],
+    devices: Sequence[str | list[str]],
+    workers_per_device: Any,
+    timeout: float | bool,
+) -> tuple[EndpointSettings, ...]:
+    """Return the settings of all APIs, with one device name for each of their workers."""
+    counts = workers_of_each_api(workers_per_device, [api.api_path for api in apis])
+    names = [device if isinstance(device, str) else device[0] for device in devices]
+    return tuple(
+        EndpointSettings(
+            path=api.api_path,
+            workers=tuple(name for name in names for _ in range(count)),
+            stream=api.stream,
+            max_batch_size=api.max_batch_size,
+            batch_timeout_s=api.batch_timeout,
+            is_async=api.enable_async,
+            timeout_s=timeout_seconds(timeout),
+            retry_on_worker_death=api.retry_on_worker_death,
+        )
+        for api, count in zip(apis, counts, strict=True)
+    )

@@ -12,6 +12,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cubbyhole.api.callbacks import Callback
+
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", re.IGNORECASE)
 _POWERS = "kmgt"
 NO_TIMEOUT = float("inf")
@@ -94,6 +96,31 @@ def check_middlewares(middlewares: Any) -> list[Any]:
     return list(middlewares)
 
 
+def list_callbacks(callbacks: Any) -> list[Callback]:
+    """Return the user's callbacks as a list.
+
+    Raises:
+        ValueError: something in it is none.
+    """
+    listed = [callbacks] if isinstance(callbacks, Callback) else callbacks or []
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(c, Callback) for c in listed):
+        raise ValueError(f"Invalid callback type: {callbacks}")
+    return list(listed)
+
+
+def list_loggers(loggers: Any) -> list[Any]:
+    """Return the user's loggers as a list.
+
+    Raises:
+        ValueError: something in it is none.
+    """
+    if loggers is None:
+        return []
+    from cubbyhole.api.loggers import check_loggers
+
+    return list(check_loggers(loggers))
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -138,21 +165,6 @@ def workers_of_each_api(workers_per_device: Any, paths: Sequence[str]) -> list[i
     return counts
 
 
-def check_host(host: str) -> str:
-    """Return an address to listen on.
-
-    Raises:
-        ValueError: it is no address and no name of one.
-    """
-    try:
-        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError, TypeError) as error:
-        raise ValueError(
-            f"host must be '0.0.0.0', '127.0.0.1', or '::' but got {host} (another address of this machine will do)"
-        ) from error
-    return host
-
-
 def check_port(port: str | int) -> int:
     """Return a port; 0 takes a free one.
 
@@ -169,22 +181,24 @@ def check_port(port: str | int) -> int:
     return number
 
 
-def check_server_count(count: int | None) -> int | None:
-    """Return the number of HTTP processes; None: as many as are useful.
+def check_run(host: str, num_api_servers: int | None, api_server_worker_type: str | None) -> None:
+    """Check the options of `run` that are passed on as they are.
+
+    Args:
+        host: An address of this machine, or a name of one.
+        num_api_servers: HTTP processes; None: as many as are useful.
+        api_server_worker_type: LitServe's two kinds; fronts are processes either way.
 
     Raises:
-        ValueError: below 1.
+        ValueError: out of range.
     """
-    if count is not None and count < 1:
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError, TypeError) as error:
+        raise ValueError(
+            f"host must be '0.0.0.0', '127.0.0.1', or '::' but got {host} (another address of this machine will do)"
+        ) from error
+    if num_api_servers is not None and num_api_servers < 1:
         raise ValueError("num_api_servers must be greater than 0")
-    return count
-
-
-def check_server_type(kind: str | None) -> None:
-    """Accept LitServe's two kinds; fronts are processes either way.
-
-    Raises:
-        ValueError: neither of them.
-    """
-    if kind not in {None, "process", "thread"}:
+    if api_server_worker_type not in {None, "process", "thread"}:
         raise ValueError("Invalid value for api_server_worker_type. Must be 'process' or 'thread'")

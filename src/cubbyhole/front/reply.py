@@ -16,7 +16,7 @@ from cubbyhole.core.entries import Failure, ResultMeta
 from cubbyhole.front import compression
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from cubbyhole.core.entries import Buffer, Collected, Result
     from cubbyhole.front.exchange import Exchange, Waiter
@@ -171,3 +171,17 @@ async def send_stream(
             code = end.code if isinstance(end, Failure) else "cancelled"
             raise StreamBroken(f"The stream ended by {code} after it had begun.")
         await exchange.wait_news(waiter)
+
+
+async def data_streamer(
+    q: Any, data_available: Any, send_status: bool = False
+) -> AsyncIterator[Any]:
+    """Yield what a deque of (data, status) gets until its stream is finished; LitServe's tool for specs of users."""
+    while True:
+        await data_available.wait()
+        while q:
+            data, status = q.popleft()
+            if status == "FINISH_STREAMING":
+                return
+            yield (data, status) if send_status else data
+        data_available.clear()

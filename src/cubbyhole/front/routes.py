@@ -66,38 +66,38 @@ def is_guarded(lit_api: Any) -> bool:
     return not callable(getattr(lit_api, "authorize", None))
 
 
-def build_app(
-    desk: Desk,
-    *,
-    guard: Callable[[Any], Callable[..., Any]],
-    openapi_url: str | None,
-    middlewares: list[Any],
-) -> FastAPI:
-    """Make `server.app`.
+def make_app(desk: Desk, openapi_url: str | None) -> FastAPI:
+    """Make `server.app`, without any route. No `openapi_url`: no document and none of its pages."""
+    return FastAPI(lifespan=desk.lifespan, openapi_url=openapi_url)
+
+
+def add_routes(app: FastAPI, desk: Desk, guard: Callable[[Any], Callable[..., Any]]) -> None:
+    """Add the routes of a server.
 
     Args:
+        app: `server.app`.
         desk: The server's.
         guard: Gives the dependency that guards an API, or the paths that belong to none (None).
-        openapi_url: None: no document, no pages of it.
-        middlewares: The user's: classes or (class, kwargs), the last is outermost.
     """
-    app = FastAPI(lifespan=desk.lifespan, openapi_url=openapi_url)
     only = desk.lit_apis[0] if len(desk.lit_apis) == 1 else None
     _add_own_routes(app, desk, [Depends(guard(only))])
     for number, lit_api in enumerate(desk.lit_apis):
         _add_model_routes(app, desk, number, lit_api, guard)
     add_tools(app, desk.lit_apis, [Depends(guard(only))])
     openapi.add_models(app, list(desk.lit_apis))
+
+
+def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[Any]:
+    """Add the user's middlewares, classes or (class, kwargs), and then LitServe's own. The last is outermost.
+
+    Returns:
+        LitServe's own, as `app.user_middleware` holds them. The fast lane does without them what they do.
+    """
     for middleware in middlewares:
         if isinstance(middleware, tuple):
             app.add_middleware(middleware[0], **middleware[1])
         else:
             app.add_middleware(middleware)
-    return app
-
-
-def add_default_middlewares(app: FastAPI, desk: Desk) -> list[Any]:
-    """Add what LitServe adds, and return it; the fast lane does the same without them."""
     settings = desk.settings
     users = list(app.user_middleware)
     if is_compressed(desk):
@@ -141,6 +141,8 @@ def _add_model_routes(
     app: FastAPI, desk: Desk, number: int, lit_api: Any, guard: Callable[[Any], Callable[..., Any]]
 ) -> None:
     spec = lit_api.spec
+    if spec is not None:
+        spec.setup(desk.server)
     endpoints = [] if spec is None else spec.endpoints
     dependencies = [Depends(guard(lit_api))]
     for path, endpoint, methods in endpoints:
