@@ -51,8 +51,7 @@ class LitServer:
         model_metadata: Shown by `info_path`; JSON-able.
         max_payload_size: Largest request body in bytes, or text like "100MB"; None: what the channel can hold.
         track_requests: Count the open requests: `active_requests`.
-        callbacks, middlewares, loggers: As in LitServe.
-        fast_queue: Accepted and without meaning: the default channel is shared memory.
+        callbacks, middlewares, loggers: As in LitServe. `fast_queue` is accepted and means nothing.
         disable_openapi_url: Serve no OpenAPI document and none of its pages.
         restart_workers: Start a worker again that died. Off: the server ends with it.
         channel: How entries travel: a name in `channels.registry`.
@@ -60,9 +59,6 @@ class LitServer:
         arena_bytes: Room for bodies; memory is used only as far as it is touched.
         server_timing: Say in a `Server-Timing` header how long each request was in each state.
         spec, max_batch_size, batch_timeout, stream, api_path, loop: Deprecated: they belong to the LitAPI.
-
-    Raises:
-        ValueError, TypeError: an option that cannot be served, with LitServe's text.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  (LitServe's signature)
@@ -130,10 +126,8 @@ class LitServer:
 
     def setup_auth(self, lit_api: LitAPI | None = None) -> Callable[..., Any]:
         """Return the FastAPI dependency that guards an API: its own `authorize`, else the API key."""
-        authorize = getattr(lit_api, "authorize", None)
-        if callable(authorize):
-            return authorize  # type: ignore[no-any-return]
-        return auth.key_dependency(self.desk.read_api_key)
+        own: Callable[..., Any] | None = getattr(lit_api, "authorize", None)
+        return own if callable(own) else auth.key_dependency(self.desk.read_api_key)
 
     def register_endpoints(self) -> None:
         """Add what does not belong to every server: the shutdown endpoint and the loggers' mounts."""
@@ -146,17 +140,12 @@ class LitServer:
             for mount_path, app in logger.mounts:
                 self.app.mount(mount_path, app)
 
-    def device_identifiers(self, accelerator: str, device: Any) -> list[str]:
-        """Return e.g. `["cuda:1", "cuda:2"]`."""
-        return device_identifiers(accelerator, device)
-
     def attach(self, channel: Channel, roster: Roster) -> None:
         """Have `app` open front 0 of this channel when its lifespan starts: for tests in one process."""
         self.desk.place = Place(0, channel, roster)
 
-    def launch_inference_worker(self, lit_api: LitAPI) -> list[Any]:
+    def launch_inference_worker(self, lit_api: LitAPI) -> list[Any]:  # noqa: ARG002
         """Start the workers of all APIs, unless they run, and attach `app` to them. For tests; `run` does it by itself."""
-        del lit_api
         if self._running is None:
             from cubbyhole import wiring
 
@@ -165,9 +154,8 @@ class LitServer:
             self.attach(self._running.channel, self._running.roster)
         return self.inference_workers
 
-    def launch_single_inference_worker(self, lit_api: LitAPI, worker_id: int) -> Any:
+    def launch_single_inference_worker(self, lit_api: LitAPI, worker_id: int) -> Any:  # noqa: ARG002
         """As `launch_inference_worker`: the workers of a server are started together."""
-        del worker_id
         return self.launch_inference_worker(lit_api)
 
     def verify_worker_status(self) -> None:
@@ -198,19 +186,18 @@ class LitServer:
         """Serve until SIGTERM or Ctrl-C.
 
         Args:
-            host: Address to listen on. "0.0.0.0" for all; the default is this machine only.
-            port: 1024 to 65535; 0 takes a free one.
+            host: Address to listen on; "0.0.0.0" for all of this machine's.
+            port: 1024 to 65535, or 0 for a free one.
             num_api_servers: HTTP processes; None: as many as are useful.
             log_level: Of Cubbyhole's and uvicorn's records.
             generate_client_file: Write `client.py` into the current folder unless it exists.
             api_server_worker_type: "process" or "thread"; fronts are processes either way.
             pretty_logs: Records through rich.
             **kwargs: For `uvicorn.Config`.
-
-        Raises:
-            ValueError, RuntimeError: an option is out of range; no worker could be started.
         """
-        from cubbyhole import wiring  # with uvicorn's and the supervisor's modules: only who runs pays for them
+        from cubbyhole import (
+            wiring,
+        )  # with uvicorn's and the supervisor's modules: only who runs pays for them
 
         port_number = options.check_port(port)
         options.check_run(host, num_api_servers, api_server_worker_type)
@@ -230,6 +217,7 @@ class LitServer:
 
     generate_client_file = staticmethod(write_client_file)
     data_streamer = staticmethod(data_streamer)
+    device_identifiers = staticmethod(device_identifiers)
 
     def _settings(self, ours: dict[str, Any]) -> ServerSettings:
         for name in ("healthcheck_path", "info_path", "shutdown_path"):
@@ -250,8 +238,9 @@ class LitServer:
         )
 
     def _build(self, openapi_url: str | None) -> None:
-        for name in ("LIT_SERVER_API_KEY", "SHUTDOWN_API_KEY"):
-            auth.check_key_is_usable(name, globals()[name])
+        auth.check_keys(
+            LIT_SERVER_API_KEY=LIT_SERVER_API_KEY, LIT_SHUTDOWN_API_KEY=SHUTDOWN_API_KEY
+        )
         runner = CallbackRunner(self.callbacks)
         self.desk = Desk(self.settings, self, self.lit_apis, runner, lambda: LIT_SERVER_API_KEY)
         self.app = routes.make_app(self.desk, openapi_url)

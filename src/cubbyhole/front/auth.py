@@ -38,16 +38,20 @@ WRONG_SHUTDOWN_KEY = (
 )
 
 
-def check_key_is_usable(name: str, key: str | None) -> None:
+def check_keys(**keys: str | None) -> None:
     """Refuse a key that is set but empty: it would guard nothing, or be guessed at once.
 
+    Args:
+        **keys: By the name of their environment variable.
+
     Raises:
-        ValueError: it is empty.
+        ValueError: one is empty.
     """
-    if key is not None and not key.strip():
-        raise ValueError(
-            f"{name} is set but empty. Give it a value, or unset it to serve without a key."
-        )
+    for name, key in keys.items():
+        if key is not None and not key.strip():
+            raise ValueError(
+                f"{name} is set but empty. Give it a value, or unset it to serve without a key."
+            )
 
 
 def refuse_key(key: str, headers: list[tuple[bytes, bytes]]) -> Failure | None:

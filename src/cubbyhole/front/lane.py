@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STARTING = Failure("starting", 503, "Server is still starting up")
-PAYLOAD_TOO_LARGE = Failure("payload_too_large", 413, "Payload too large")
 
 
 class Refused(CubbyholeError):
@@ -80,9 +79,12 @@ class Lane:
         try:
             exchange = self._admit(scope)
             body = await self._intake(scope, receive, exchange)
-            waiter = self._submit(exchange, scope, body, received_ns, receive)
+            meta = request_meta(scope)
+            waiter = self._submit(exchange, body, meta, received_ns, receive)
         except ClientLeft:
             return None
+        except (PayloadTooLarge, EntryTooLarge):
+            return await reply.send_too_large(send, receive)
         except CubbyholeError as error:
             return await self._refuse(send, error)
         del body  # the channel has it now; a reservation must not live as long as its request
@@ -93,7 +95,7 @@ class Lane:
             raise
         outcome = collected.outcome
         # The case that most requests are, without a further call: a short JSON result.
-        if type(outcome) is Result and self._plain and not outcome.meta:
+        if type(outcome) is Result and self._plain and not (meta or outcome.meta):
             content = outcome.body
             if type(content) is bytes and len(content) < compression.MINIMUM_BYTES:
                 head = [reply.JSON_TYPE, (b"content-length", b"%d" % len(content))]
@@ -117,7 +119,7 @@ class Lane:
         return exchange
 
     def _submit(
-        self, exchange: Exchange, scope: Any, body: Buffer, received_ns: int, receive: Any
+        self, exchange: Exchange, body: Buffer, meta: bytes, received_ns: int, receive: Any
     ) -> Waiter:
         if self._desk.request_hooks:
             self._desk.announce_request()
@@ -125,7 +127,7 @@ class Lane:
             next(exchange.ids),
             self._endpoint,
             body,
-            request_meta(scope),
+            meta,
             received_ns,  # rank: first come, first served, over all fronts
             deadline_after(self._timeout_s, received_ns),
             self._retry,
@@ -190,9 +192,6 @@ class Lane:
     async def _refuse(self, send: Any, error: CubbyholeError) -> None:
         if isinstance(error, Refused):
             return await self._fail(send, error.failure, [])
-        if isinstance(error, (PayloadTooLarge, EntryTooLarge)):
-            # The rest of the body was not read; the connection cannot be used again.
-            return await self._fail(send, PAYLOAD_TOO_LARGE, [reply.CLOSE])
         logger.debug("request refused: code=%s reason=%s", error.code, error)
         return await self._fail(send, refusal(error), [])
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse
-
 from cubbyhole.core.errors import PayloadTooLarge
 from cubbyhole.front.intake import declared_size, too_large
+from cubbyhole.front.reply import send_too_large
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -62,8 +61,7 @@ class MaxSizeMiddleware:
         except PayloadTooLarge:
             if started:
                 raise
-            answer = JSONResponse({"detail": "Payload too large"}, 413, {"connection": "close"})
-            await answer(scope, receive, send)
+            await send_too_large(send, receive)
 
 
 class RequestCountMiddleware:

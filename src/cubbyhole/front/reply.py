@@ -8,6 +8,8 @@ See:   docs/design/request-path.md
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from cubbyhole.core.entries import Buffer, Collected, Result
     from cubbyhole.front.exchange import Exchange, Waiter
 
+    Receive: TypeAlias = Callable[[], Awaitable[Any]]
     Send: TypeAlias = Callable[[Any], Awaitable[None]]
 
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
@@ -29,6 +32,8 @@ JSON_TYPE = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
 VARY = (b"vary", b"Accept-Encoding")
 GZIPPED = (b"content-encoding", b"gzip")
+LINGER_BYTES = 16 << 20  # what is under way when a client sees the 413 and stops
+LINGER_S = 2.0
 RETRY_AFTER_S = "1"  # as long as a queue of short requests takes to move on
 
 _decode_meta = msgspec.msgpack.Decoder(ResultMeta).decode
@@ -126,6 +131,29 @@ async def send_failure(send: Send, failure: Failure, extra: Headers) -> None:
         headers += (JSON_TYPE, (b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": failure.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_too_large(send: Send, receive: Receive) -> None:
+    """Send 413, then read and drop a little of what the client still sends, and close.
+
+    Closing with bytes unread would make the kernel reset the connection, and the client lose the answer.
+    """
+    body = b'{"detail":"Payload too large"}'
+    headers = [JSON_TYPE, (b"content-length", b"%d" % len(body)), CLOSE]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_drop_body(receive), LINGER_S)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drop_body(receive: Receive) -> None:
+    dropped = 0
+    while dropped < LINGER_BYTES:
+        message = await receive()
+        dropped += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
 
 
 async def send_stream(
