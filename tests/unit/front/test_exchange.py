@@ -163,13 +163,17 @@ async def test_closing_answers_whoever_waits(channel: MemoryChannel) -> None:
     assert failure.status == 503
 
 
+def ticks(exchange: Exchange) -> bool:
+    return exchange._timer is not None
+
+
 async def test_nothing_ticks_while_nobody_waits(channel: MemoryChannel) -> None:
     with exchange_of(channel) as exchange:
-        assert exchange._timer is None
+        assert not ticks(exchange)
         waiter = exchange.submit(entry(exchange))
         work(channel, Result(b"1"))
         await waiter.future
-        while exchange._timer is not None:  # noqa: ASYNC110  (the sweep that finds nobody is the last)
+        while ticks(exchange):  # noqa: ASYNC110  (the sweep that finds nobody is the last)
             await asyncio.sleep(0.01)
 
 
