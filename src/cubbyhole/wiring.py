@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FALLBACK_CHANNEL = "sockets"
+FORM_PARSER = "cubbyhole.front.forms:parse_form"  # by name: a worker that gets no form never imports the web stack
 
 
 class Wire(msgspec.Struct):
@@ -276,7 +277,7 @@ def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]
             callbacks=server.callbacks,
             lifeline=wire.lifeline,
             log_sink=wire.loggers.sink if wire.loggers else None,
-            parse_form="cubbyhole.front.forms:parse_form",
+            parse_form=FORM_PARSER,
             log_level=log_level,
         )
         places.append(

@@ -3,12 +3,17 @@
 
 Flow:  wiring.py -> bind() -> fronts inherit one socket each;  wiring.py -> listen() once a worker is ready
 Owns:  the sockets. A front that dies leaves its socket, with the connections that wait in it, to its successor.
+
+One socket for each front (SO_REUSEPORT), not one for all: measured with 2 fronts and bursts of 32 connections, the busier
+front got 55 % of them (at worst 59 %) against 95 % (100 %) of a shared socket, because the event loop that wakes first
+accepts all that wait. Only Linux spreads connections so; elsewhere the fronts share one socket.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 BACKLOG = 2048  # connections that wait while all fronts are busy; the kernel cuts it to net.core.somaxconn
 
@@ -32,10 +37,14 @@ def bind(host: str, port: int, count: int) -> list[socket.socket]:
         port = probe.getsockname()[1]
     sockets: list[socket.socket] = []
     try:
-        for _ in range(count):
+        spreads = sys.platform == "linux"
+        for number in range(count):
+            if number and not spreads:
+                sockets.append(sockets[0].dup())
+                continue
             sock = _socket(family)
             sockets.append(sock)
-            if count > 1:
+            if count > 1 and spreads:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             _bind(sock, host, port)
     except BaseException:

@@ -21,6 +21,7 @@ from cubbyhole.core.clock import now_ns
 from cubbyhole.core.errors import WorkerDied, WorkerError, WorkerFailedToStart
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.supervise.health import StallWatch
+from cubbyhole.supervise.process import reap_strangers
 from cubbyhole.supervise.restarts import RestartPolicy
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Pool:
             place = children.get(fd)
             if place is not None:
                 self._bury(place)
+        reap_strangers([place.child.pid for place in self._places if place.child])
         self._note_ready()
         self._end_stalled()
         now = now_ns()

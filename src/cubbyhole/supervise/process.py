@@ -12,8 +12,10 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import sysconfig
 import warnings
+from contextlib import suppress
 from multiprocessing import get_context, popen_spawn_posix, reduction, spawn, util
 from multiprocessing.context import SpawnProcess, set_spawning_popen
 from pathlib import Path
@@ -22,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 from cubbyhole.core.clock import now_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from multiprocessing.process import BaseProcess
 
     from cubbyhole.channels.base import Role
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Child:
@@ -62,6 +66,24 @@ class Child:
         return describe_exit(code)
 
 
+def reap_strangers(children: Collection[int]) -> None:
+    """As PID 1 of a container: bury processes that others left to us, so that they do not stay as zombies.
+
+    Args:
+        children: Pids that are somebody else's to wait for.
+    """
+    if os.getpid() != 1:
+        return
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in children:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
 def describe_exit(code: int) -> str:
     """Turn an exit code as multiprocessing has it (negative: a signal) into a word."""
     if code >= 0:
@@ -74,7 +96,7 @@ def describe_exit(code: int) -> str:
 
 def spawn_child(role: Role, index: int, target: Callable[..., None], arguments: Any) -> Child:
     """Start `target(arguments)` in a fresh interpreter. `arguments` are pickled, descriptors in them duplicated."""
-    process = _Spawned(target=target, args=(arguments,), name=f"cubbyhole-{role}-{index}")
+    process = _Spawned(target=_spawned, args=(target, arguments), name=f"cubbyhole-{role}-{index}")
     # An ignored signal stays ignored over exec: Ctrl-C in a terminal reaches the whole process group, but how the
     # server ends is the supervisor's decision, and a half-imported worker would print a KeyboardInterrupt.
     with _ignoring_interrupts():
@@ -93,6 +115,17 @@ def fork_child(role: Role, index: int, target: Callable[..., None], arguments: A
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     return Child(role, index, process)
+
+
+def _spawned(target: Callable[..., None], arguments: Any) -> None:
+    # The life line is watched by a thread, which does not run while a model's C code holds the GIL. The kernel needs no
+    # thread of ours. (It acts at the end of the parent's *thread* that started us: the one that supervises.)
+    if sys.platform == "linux":
+        import ctypes
+
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    target(arguments)
 
 
 def _forked(target: Callable[..., None], arguments: Any) -> None:

@@ -39,16 +39,19 @@ def child(arguments: Arguments) -> None:
     if arguments.do != "hang_in_setup":
         arguments.roster.set_state(arguments.cell, ProcessState.READY)
     arguments.roster.beat(arguments.cell, now_ns())
+    if arguments.do == "hold_gil":
+        sum(range(10**13))  # one call of C code: no other thread of this process runs
     select.select([arguments.lifeline.fileno(), stop_r], [], [])
 
 
-def supervise_and_say(roster: Roster) -> None:
+def supervise_and_say(roster: Roster, spawned_does: str) -> None:
     """Be a supervisor with one spawned and one forked child, for a test that kills it."""
     from cubbyhole.supervise.lifeline import Lifeline
     from cubbyhole.supervise.process import fork_child, spawn_child
 
     lifeline = Lifeline.create()
     for index, start in enumerate((spawn_child, fork_child)):
-        pid = start("worker", index, child, Arguments(index, roster, lifeline)).pid
+        do = spawned_does if start is spawn_child else "serve"
+        pid = start("worker", index, child, Arguments(index, roster, lifeline, do)).pid
         roster.set_pid(index, pid)
     select.select([], [], [])

@@ -84,11 +84,15 @@ def test_children_end_when_the_supervisor_lets_go_of_the_lifeline(
     assert ended(process) == "exit:0"
 
 
+@pytest.mark.parametrize("worker_does", ["serve", "hold_gil"])
 def test_children_end_when_the_supervisor_is_killed(
-    roster: Roster, wait_until: Callable[..., object]
+    worker_does: str, roster: Roster, wait_until: Callable[..., object]
 ) -> None:
-    """A sibling that inherited the write end would keep the line, and so the others, alive."""
-    supervisor = get_context("spawn").Process(target=supervise_and_say, args=(roster,))
+    """A sibling that inherited the write end would keep the line, and so the others, alive.
+
+    A thread that watches the line does not run while C code of a model holds the GIL.
+    """
+    supervisor = get_context("spawn").Process(target=supervise_and_say, args=(roster, worker_does))
     supervisor.start()
     wait_until(lambda: all(roster.state(cell) == ProcessState.READY for cell in range(2)))
     supervisor.kill()
