@@ -17,7 +17,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pydantic_core import to_json
 
 from cubbyhole.core.entries import Result, ResultMeta
 
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
     from cubbyhole.core.entries import Buffer
 
+_encode_scalars = msgspec.json.Encoder().encode
+_TEXT = frozenset((str,))
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 encode_meta = msgspec.msgpack.Encoder().encode
 STREAM_META = encode_meta(ResultMeta())  # LitServe's streams have no content type
 BYTES_META = encode_meta(ResultMeta(content_type="application/octet-stream"))
@@ -51,8 +53,17 @@ def encode_answer(value: Any) -> Result:
 def encode_json(value: Any) -> bytes:
     """JSON in UTF-8. Bytes within are text, NaN is null; arrays and tensors are nested lists.
 
-    pydantic's encoder is used, as it writes what FastAPI's does (msgspec's has bytes in base64 and refuses subclasses).
+    pydantic's encoder writes what FastAPI's does, where msgspec's has bytes in base64 and refuses subclasses. For a dict
+    of scalars the two agree, and its worker is spared pydantic's 23 ms and 3 MiB at start.
     """
+    if (
+        type(value) is dict
+        and _SCALARS.issuperset(map(type, value.values()))
+        and _TEXT.issuperset(map(type, value))
+    ):
+        return _encode_scalars(value)
+    from pydantic_core import to_json
+
     return to_json(value, fallback=_plain, timedelta_mode="float", inf_nan_mode="null")
 
 
@@ -138,6 +149,8 @@ def _plain(value: Any) -> Any:
     """For `to_json`: what it does not know, as FastAPI's jsonable_encoder would take it, and arrays."""
     if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
         return value.tolist()
+    if hasattr(value, "__fspath__"):
+        return value.__fspath__()
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     if hasattr(value, "items"):

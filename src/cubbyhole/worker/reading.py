@@ -2,6 +2,7 @@
 """Request body -> what `decode_request` gets. Decided once for each API, by the annotation of its first parameter.
 
     no annotation, Any, Request      parsed JSON, or the form when the content type is a form's
+    dict                             parsed JSON, which must be an object
     memoryview                       the body itself, not copied; bytes, bytearray: a copy
     pydantic model, any other type   validated with pydantic; violations are FastAPI's 422
     Annotated[T, Form()]             the form, validated as T;  UploadFile: the form's file of the parameter's name
@@ -15,6 +16,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
+from collections.abc import Hashable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -54,10 +56,9 @@ def reader_for(hook: Callable[..., Any], parse_form: ParseForm | str | None) -> 
         return _form_reader(inner, name, parse_form)
     if getattr(inner, "__name__", "") == "UploadFile":
         return _form_reader(inner, name, parse_form)
-    if inner is memoryview:
-        return _read_view
-    if inner in (bytes, bytearray):
-        return lambda body, _meta: inner(body)
+    raw = _RAW.get(inner) if isinstance(inner, Hashable) else None
+    if raw is not None:
+        return raw
     if inner is Any or getattr(inner, "__name__", "") == "Request":
         return _json_or_form_reader(parse_form)
     return _validating_reader(inner)
@@ -122,6 +123,23 @@ def _read_view(body: Buffer, _meta: bytes) -> memoryview:
     return body if type(body) is memoryview else memoryview(body)
 
 
+def _read_object(body: Buffer, _meta: bytes) -> dict[str, Any]:
+    value = read_json(body)
+    if type(value) is dict:
+        return value
+    message = "Input should be a valid dictionary"
+    raise HTTPError(422, [_violation("dict_type", ["body"], message, value)])
+
+
+_RAW: dict[Any, Reader] = {
+    memoryview: _read_view,
+    bytes: lambda body, _meta: bytes(body),
+    bytearray: lambda body, _meta: bytearray(body),
+    dict: _read_object,
+    dict[str, Any]: _read_object,
+}
+
+
 def _json_or_form_reader(parse_form: ParseForm | str | None) -> Reader:
     def read(body: Buffer, meta: bytes) -> Any:
         if meta:
@@ -164,7 +182,7 @@ def _validating_reader(kind: Any) -> Reader:
             violation = _violation("json_invalid", ["body", where], "JSON decode error", {})
             raise HTTPError(422, [violation | {"ctx": {"error": why}}]) from error
         try:
-            return validate(value)
+            return validate(value, from_attributes=True)  # as FastAPI does
         except pydantic.ValidationError as error:
             raise HTTPError(422, violations(error)) from error
 

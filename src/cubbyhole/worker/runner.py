@@ -12,7 +12,6 @@ Nothing here returns an exception: a failure is a `Failure`, logged once with it
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from cubbyhole.worker.hooks import Events, Hook
 from cubbyhole.worker.reading import decode_meta, reader_for
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
     from cubbyhole.api.callbacks import Callback
@@ -304,6 +304,8 @@ class Runner:
         return outcome
 
     async def _finish_async(self, task: Task) -> Result:
+        import asyncio  # here, as synchronous workers need not carry its 6 MiB
+
         choices = zip(task.inputs, task.contexts, strict=True)
         if len(task.inputs) == 1:
             outputs = [await self._finish_choice(task, *choice) for choice in choices]
@@ -330,7 +332,7 @@ class Runner:
             if hasattr(encoded, "__anext__"):
                 encoded = [step async for step in encoded]
             elif hasattr(encoded, "__next__"):
-                encoded = await asyncio.to_thread(list, encoded)
+                encoded = await in_thread(list, encoded)
             else:
                 encoded = [encoded]
         fire(self.events.after_encode)
@@ -344,8 +346,8 @@ class Runner:
             result = hook.call(value, context, task.cancelled)
         else:
             if hook.is_generator and hasattr(value, "__anext__"):
-                value = ThreadIterator(value, asyncio.get_running_loop())
-            result = await asyncio.to_thread(hook.call, value, context, task.cancelled)
+                value = thread_iterator(value)
+            result = await in_thread(hook.call, value, context, task.cancelled)
         return await result if hasattr(result, "__await__") else result
 
 
@@ -360,6 +362,8 @@ class ThreadIterator:
         return self
 
     def __next__(self) -> Any:
+        import asyncio
+
         value = asyncio.run_coroutine_threadsafe(self._step(), self._loop).result()
         if value is END:
             raise StopIteration
@@ -367,6 +371,20 @@ class ThreadIterator:
 
     async def _step(self) -> Any:
         return await anext(self._source, END)
+
+
+async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
+    """Run a call that may block beside the event loop."""
+    import asyncio
+
+    return await asyncio.to_thread(call, *args)
+
+
+def thread_iterator(source: Any) -> ThreadIterator:
+    """Make a `ThreadIterator` for the running event loop."""
+    import asyncio
+
+    return ThreadIterator(source, asyncio.get_running_loop())
 
 
 def fire(event: Callable[[], None] | None) -> None:

@@ -9,11 +9,10 @@ No chunk is held back to be sent with the next: nobody knows when a generator go
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Failure, Result
-from cubbyhole.worker.runner import END, fire
+from cubbyhole.worker.runner import END, fire, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -163,7 +162,7 @@ async def each(source: Any) -> AsyncIterator[Any]:
             yield value
         return
     iterator = iter(source)
-    while (value := await asyncio.to_thread(next, iterator, END)) is not END:
+    while (value := await in_thread(next, iterator, END)) is not END:
         yield value
 
 
