@@ -95,16 +95,19 @@ class OpenAISpec(LitSpec):
             return self._messages_async(output)
         return self._messages(output)
 
+    def encode_step(self, output: Any) -> Any:
+        """Turn one thing that predict yielded for one request into a message."""
+        return as_message(output)
+
     def _messages(self, output: Iterable[Any]) -> Iterator[Any]:
         for step in output:
-            yield self.encode_step(step)
+            yield self._encode(step)
 
     async def _messages_async(self, output: AsyncIterable[Any]) -> AsyncIterator[Any]:
         async for step in output:
-            yield self.encode_step(step)
+            yield self._encode(step)
 
-    def encode_step(self, step: Any) -> Any:
-        """Turn one thing that predict yielded into a message, or into a list of messages when batching."""
+    def _encode(self, step: Any) -> Any:
         return [as_message(item) for item in step] if self._max_batch_size > 1 else as_message(step)
 
     def read_request(self, body: Buffer, meta: RequestMeta | None = None) -> ChatCompletionRequest:  # noqa: ARG002
