@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bench.article_worker import hold, nested, onlook, serve_slowly
 from bench.channel_run import Front, loop_factory
 from bench.channel_worker import STOP, serve
-from bench.load import percentile
+from bench.figures import percentile
 from bench.processes import cpu_by_process_s, tree
 from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel

@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from bench.channel_worker import HEAD_BYTES, STOP, look, serve
-from bench.load import percentile
+from bench.figures import percentile
 from bench.processes import cpu_by_process_s
 from cubbyhole.channels.base import Channel, ChannelSettings, FrontPort
 from cubbyhole.channels.registry import create_channel

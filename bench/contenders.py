@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.load import Job, Question
+from bench.job import Job
+from bench.load import Question
 from bench.processes import cpu_by_process_s, end_tree, tree
 from bench.venvs import HOME, ROOT, ensure
 

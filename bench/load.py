@@ -18,32 +18,17 @@ import select
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
-from bench.processes import cpu_by_process_s, describe, memory_mib
+from bench.figures import summary
+from bench.job import CHUNKS, Job, Tally
+from bench.processes import cpu_by_process_s, memory_mib
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.[01] 200")
 _TOKEN = re.compile(rb"\d{5}")
 _STALL_S = 15.0  # no answer at all for so long: the server hangs, the run has failed
-CHUNKS = 100  # of a streamed answer
-
-
-@dataclass
-class Job:
-    """What to ask: `kind` is json, raw or stream; `size_bytes` counts for raw only."""
-
-    port: int
-    path: str
-    kind: str
-    connections: int
-    warmup_s: float
-    seconds: float
-    size_bytes: int = 0
-    root_pid: int = 0
-    requests_max: int = 0  # stop after so many answers, whatever the time; 0: no limit
 
 
 class Question:
@@ -89,21 +74,6 @@ class Question:
         if right and len(self.good) < 64:
             self.good.add(bytes(body))
         return bool(right)
-
-
-@dataclass
-class Tally:
-    """What was counted in the measured window."""
-
-    latencies_ns: list[int] = field(default_factory=list)
-    first_ns: list[int] = field(default_factory=list)
-    failures: int = 0
-    example: str = ""
-    reads: int = 0
-
-    def fail(self, what: str) -> None:
-        self.failures += 1
-        self.example = self.example or what[:300]
 
 
 class Link:
@@ -344,57 +314,6 @@ class Run:
         for link in self.links.values():
             link.sock.close()
         return summary(job, tally, took_s, own_s, before, after, pss, rss)
-
-
-def percentile(values: list[int], share: float) -> float:
-    """Return the value below which `share` of the sorted values lie."""
-    return float(values[min(len(values) - 1, int(share * len(values)))]) if values else 0.0
-
-
-def summary(
-    job: Job,
-    tally: Tally,
-    took_s: float,
-    own_s: float,
-    before: dict[int, float],
-    after: dict[int, float],
-    pss: float,
-    rss: float,
-) -> dict[str, Any]:
-    count = len(tally.latencies_ns)
-    latencies, first = sorted(tally.latencies_ns), sorted(tally.first_ns)
-    used = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
-    result = {
-        "requests": count,
-        "failures": tally.failures,
-        "example": tally.example,
-        "seconds": took_s,
-        "requests_per_s": count / took_s,
-        "p50_ms": percentile(latencies, 0.5) / 1e6,
-        "p99_ms": percentile(latencies, 0.99) / 1e6,
-        "max_ms": percentile(latencies, 1.0) / 1e6,
-        "server_cpu_ms": 1000 * sum(used.values()) / max(count, 1),
-        "server_cores": sum(used.values()) / took_s,
-        "client_cpu_ms": 1000 * own_s / max(count, 1),
-        "client_cores": own_s / took_s,
-        "pss_mib": pss,
-        "rss_mib": rss,
-        "processes": len(after),
-        "cpu_by_process_ms": {
-            f"{n}: {describe(pid)}": 1000 * spent / max(count, 1)
-            for n, (pid, spent) in enumerate(sorted(used.items()))
-        },
-    }
-    if job.kind == "stream":
-        result |= {
-            "chunks_per_s": CHUNKS * count / took_s,
-            "first_chunk_p50_ms": percentile(first, 0.5) / 1e6,
-            "first_chunk_p99_ms": percentile(first, 0.99) / 1e6,
-            "reads_per_answer": tally.reads / max(count, 1),
-        }
-    if job.kind == "raw":
-        result["mib_per_s"] = 2 * job.size_bytes * count / took_s / 2**20
-    return result
 
 
 def main() -> None:

@@ -43,9 +43,13 @@ def _source_hash() -> str:
     return digest.hexdigest()
 
 
-def _wanted(name: str) -> str:
-    pins = [pin for pin in PINS[name] if pin != str(ROOT)]
-    return json.dumps([pins, sys.version, _source_hash() if name == "cubbyhole" else ""])
+def _wanted(name: str) -> list[str]:
+    """Return what an environment must be: versions and declared dependencies, then the source."""
+    pins = " ".join(pin for pin in PINS[name] if pin != str(ROOT))
+    if name != "cubbyhole":
+        return [pins, sys.version, "", ""]
+    declared = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    return [pins, sys.version, declared, _source_hash()]
 
 
 def python_of(name: str) -> Path:
@@ -58,21 +62,18 @@ def ensure(name: str) -> Path:
     home, python = HOME / "venvs" / name, python_of(name)
     stamp = home / "bench-stamp.json"
     wanted = _wanted(name)
-    if stamp.exists() and stamp.read_text() == wanted:
+    there = json.loads(stamp.read_text()) if stamp.exists() else []
+    if there == wanted:
         return python
     print(f"bench: making the environment of {name} ...", file=sys.stderr, flush=True)
-    if name != "cubbyhole" or not python.exists():
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if there[:3] == wanted[:3]:  # only our source is another
+        _install([*pip, "--force-reinstall", "--no-deps", str(ROOT)], name)
+    else:
         shutil.rmtree(home, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    if name == "cubbyhole":
-        others = [pin for pin in PINS[name] if pin != str(ROOT)]
-        _install([*pip, *others], name)
-        _install([*pip, "--force-reinstall", "--no-deps", str(ROOT)], name)
-        _install([*pip, str(ROOT)], name)
-    else:
         _install([*pip, *PINS[name]], name)
-    stamp.write_text(wanted)
+    stamp.write_text(json.dumps(wanted))
     return python
 
 

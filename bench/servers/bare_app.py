@@ -8,7 +8,6 @@ import os
 import time
 from typing import Any
 
-import numpy as np
 from microbatch import MicroBatcher
 
 WORKLOAD = os.environ["BENCH_WORKLOAD"]
@@ -48,6 +47,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         return
     body = await read(receive)
     if WORKLOAD == "raw":
+        import numpy as np
+
         twice = 2 * np.frombuffer(body, np.float32)
         await answer(send, RAW, memoryview(twice).cast("B"))
         return

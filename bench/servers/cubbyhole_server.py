@@ -10,8 +10,6 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 import cubbyhole as ls
 
 
@@ -19,7 +17,7 @@ class Noop(ls.LitAPI):
     def setup(self, device: str) -> None:
         pass
 
-    def decode_request(self, request: dict) -> float:
+    def decode_request(self, request) -> float:  # noqa: ANN001  (as LitServe's documentation writes it)
         return request["input"]
 
     def predict(self, x: float) -> float:
@@ -49,6 +47,8 @@ class Batch(Noop):
 
 class Raw(Noop):
     def decode_request(self, request: memoryview) -> Any:
+        import numpy as np
+
         return np.frombuffer(request, np.float32)
 
     def predict(self, x: Any) -> Any:

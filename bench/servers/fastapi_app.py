@@ -7,7 +7,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from microbatch import MicroBatcher
@@ -30,6 +29,7 @@ class Out(BaseModel):
 
 
 if WORKLOAD == "raw":
+    import numpy as np
 
     @app.post("/predict")
     async def raw(request: Request) -> Response:

@@ -10,7 +10,6 @@ import time
 from typing import Annotated, Any
 
 import litserve as ls
-import numpy as np
 from fastapi import Body, Response
 
 
@@ -18,7 +17,7 @@ class Noop(ls.LitAPI):
     def setup(self, device: str) -> None:
         pass
 
-    def decode_request(self, request: dict) -> float:
+    def decode_request(self, request) -> float:  # noqa: ANN001  (as LitServe's documentation writes it)
         return request["input"]
 
     def predict(self, x: float) -> float:
@@ -50,6 +49,8 @@ class Raw(Noop):
     def decode_request(
         self, request: Annotated[bytes, Body(media_type="application/octet-stream")]
     ) -> Any:
+        import numpy as np
+
         return np.frombuffer(request, np.float32)
 
     def predict(self, x: Any) -> Any:

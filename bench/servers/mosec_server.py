@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 from mosec import Server, SSEWorker, Worker
 
 
@@ -32,6 +31,8 @@ class Raw(Worker):
     resp_mime_type = "application/octet-stream"
 
     def deserialize(self, data: bytes) -> Any:
+        import numpy as np
+
         return np.frombuffer(data, np.float32)
 
     def forward(self, data: Any) -> Any:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bench import compare, plots, tables, targets
-from bench.load import Job, Question, Run, percentile
+from bench.figures import percentile
+from bench.job import Job
+from bench.load import Question, Run
 from bench.processes import cpu_s, tree
 
 if TYPE_CHECKING:
