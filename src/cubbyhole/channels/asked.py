@@ -8,7 +8,7 @@ Owns:  nothing beyond the objects themselves.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cubbyhole.core.errors import EntryTooLarge
 
@@ -53,7 +53,7 @@ class HeapReservation(bytearray):
 class Line:
     """A connection and what was said on it."""
 
-    __slots__ = ("asked", "front", "front_reclaimed", "link", "notified", "sending")
+    __slots__ = ("asked", "front", "front_reclaimed", "link", "notified", "pool", "sending")
 
     def __init__(self, front: int, link: FrontLink, front_reclaimed: int) -> None:
         self.front = front
@@ -61,6 +61,7 @@ class Line:
         self.front_reclaimed = front_reclaimed  # changes when this front is declared dead
         self.asked = False  # a `Want` waits for its answer
         self.sending = threading.Lock()  # `publish` and `claim` may be different threads
+        self.pool: Any = None  # of the pipes channel
         self.notified = False  # a `Notify` waits for its answer
 
 
@@ -80,6 +81,7 @@ class AskedEntry:
         "id",
         "line",
         "meta",
+        "pipe",
         "row",
     )  # fmt: skip
 
@@ -90,6 +92,7 @@ class AskedEntry:
         self.line = line
         self.id = given.id
         self.row = given.row
+        self.pipe = given.pipe
         self.attempt = given.attempt
         self.deadline_ns = given.deadline_ns
         self.meta = given.meta

@@ -60,9 +60,9 @@ class AskingPort:
     ) -> None:
         self._index = index
         self._ledger = ledger
-        self._words = ledger.words
+        self.words = ledger.words
         self._cell = ledger.cell_at("worker", index)
-        self._life = ledger.begin_life("worker", index)
+        self.life = ledger.begin_life("worker", index)
         self._connect = connect
         self._fronts = ledger.settings.fronts
         self._endpoint_hints: list[int] = []
@@ -72,7 +72,7 @@ class AskingPort:
         self._streams: dict[int, AskedEntry] = {}
         self._turn = 0
         self._closed = False
-        self._condition = threading.Condition()
+        self.condition = threading.Condition()
         self._reading = False
 
     def open(self, endpoint: int) -> AskingPort:
@@ -87,19 +87,20 @@ class AskingPort:
     # --------------
 
     def _connect_missing(self) -> None:
-        words = self._words
+        words = self.words
         for front, line in enumerate(self._lines):
             reclaimed = words[self._ledger.cell_at("front", front) + Word.RECLAIMED]
             if line is not None:
                 if not line.link.closed and line.front_reclaimed == reclaimed:
                     continue
-                self._drop(line)
-            link = self._connect(front, self._life)
+                self.drop(line)
+            link = self._connect(front, self.life)
             if link is not None:
                 self._lines[front] = Line(front, link, reclaimed)
                 self._selector.register(link.fileno(), selectors.EVENT_READ, self._lines[front])
 
-    def _drop(self, line: Line) -> None:
+    def drop(self, line: Line) -> None:
+        """Forget a connection, and what came on it and was not claimed yet."""
         self._lines[line.front] = None
         self._selector.unregister(line.link.fileno())
         line.link.close()
@@ -108,7 +109,7 @@ class AskingPort:
     def _check_life(self) -> None:
         if self._closed:
             raise ChannelClosed("This worker's port was closed. Open it again.")
-        if self._ledger.is_reclaimed(self._cell, self._life):
+        if self._ledger.is_reclaimed(self._cell, self.life):
             raise StaleOwner(
                 f"Worker {self._index} was declared dead and its entries were given to others. "
                 "Nothing of it counts any more: end the process, or open the port again."
@@ -117,7 +118,7 @@ class AskingPort:
     def is_cancelled(self, entry: AskedEntry) -> bool:
         """Whether nobody waits for an entry; three loads."""
         line = entry.line
-        words = self._words
+        words = self.words
         return (
             line.link.closed
             or words[entry.row + Field.CANCELLED] == entry.id
@@ -141,7 +142,7 @@ class AskingPort:
             line = self._next_line(refused)
             if line is not None:
                 refused.add(line.front)
-                self._ask(line, max_entries, stay=False)
+                self.ask(line, max_entries, stay=False)
                 self._wait_answer(line, _GRACE_S)
                 continue
             remaining = deadline - monotonic()
@@ -160,12 +161,13 @@ class AskingPort:
         for step in range(self._fronts):
             front = (self._turn + step) % self._fronts
             line = self._lines[front]
-            if line and front not in refused and self._words[self._endpoint_hints[front]]:
+            if line and front not in refused and self.words[self._endpoint_hints[front]]:
                 self._turn = front + 1
                 return line
         return None
 
-    def _ask(self, line: Line, limit: int, *, stay: bool) -> None:
+    def ask(self, line: Line, limit: int, *, stay: bool) -> None:
+        """Ask a front for entries, unless it owes an answer already."""
         if not line.asked:
             line.asked = True
             self._send(line, Want(limit, stay))
@@ -174,7 +176,7 @@ class AskingPort:
         lines = [line for line in self._lines if line]
         if len(lines) == 1 == self._fronts:
             line = lines[0]
-            self._ask(line, max_entries, stay=True)
+            self.ask(line, max_entries, stay=True)
             self._wait_answer(line, wait_s)
             if line.asked:
                 self._send(line, Retract())
@@ -197,7 +199,7 @@ class AskingPort:
         self._check_life()
         self._receive()
         self._connect_missing()
-        if self._pending or any(self._words[hint] for hint in self._endpoint_hints):
+        if self._pending or any(self.words[hint] for hint in self._endpoint_hints):
             return False
         for line in self._lines:
             if line:
@@ -208,7 +210,7 @@ class AskingPort:
     # --------------
 
     def _receive(self) -> None:
-        with self._condition:
+        with self.condition:
             if self._reading:
                 return  # somebody else reads, for all
             self._reading = True
@@ -221,9 +223,9 @@ class AskingPort:
             remaining = deadline - monotonic()
             if remaining <= 0:
                 return
-            with self._condition:
+            with self.condition:
                 if self._reading:
-                    self._condition.wait(remaining)
+                    self.condition.wait(remaining)
                     continue
                 self._reading = True
             if self._read(remaining):
@@ -239,15 +241,21 @@ class AskingPort:
                     self._take_by_type[type(message)](self, line, message, body)
                 lost = lost or line.link.closed
         finally:
-            with self._condition:
+            with self.condition:
                 self._reading = False
-                self._condition.notify_all()
+                self.condition.notify_all()
         return lost
 
     def _on_given(self, line: Line, given: Given, body: Buffer) -> None:
-        self._pending.append(AskedEntry(self.is_cancelled, line, given, body))
+        entry = self.receive(line, given, body)
+        if entry is not None:
+            self._pending.append(entry)
         if not given.rest:
             line.asked = False
+
+    def receive(self, line: Line, given: Given, body: Buffer) -> AskedEntry | None:
+        """Make an entry of what a front gives."""
+        return AskedEntry(self.is_cancelled, line, given, body)
 
     def _on_nothing(self, line: Line, _message: Nothing, _body: Buffer) -> None:
         line.asked = False
@@ -280,20 +288,20 @@ class AskingPort:
                 f"Entry {mine.id} is no longer this worker's: it was answered, or its front has gone. Drop it."
             )
         if type(outcome) is Chunk:
-            return self._publish_chunk(mine, line, outcome, wait_s)
+            return self._publish_chunk(mine, outcome, wait_s)
         if type(outcome) is Result:
             self._check_size(outcome.body)
             mine.done = True
-            self._send(line, Final(mine.id, outcome.status, outcome.meta, now_ns()), outcome.body)
+            self.answer(mine, Final(mine.id, outcome.status, outcome.meta, now_ns()), outcome.body)
         else:
             mine.done = True
-            self._send(line, Broken(mine.id, outcome, now_ns()))  # type: ignore[arg-type]
+            self.answer(mine, Broken(mine.id, outcome, now_ns()))  # type: ignore[arg-type]
         self._streams.pop(mine.id, None)
         return True
 
     def _front_changed(self, line: Line) -> bool:
         cell = self._ledger.cell_at("front", line.front)
-        return self._words[cell + Word.RECLAIMED] != line.front_reclaimed
+        return self.words[cell + Word.RECLAIMED] != line.front_reclaimed
 
     def _check_size(self, body: Buffer) -> None:
         limit = self._ledger.settings.arena_bytes
@@ -302,7 +310,7 @@ class AskingPort:
                 f"The result has {size_of(body):,} bytes, but the channel holds {limit:,}. Raise arena_bytes."
             )
 
-    def _publish_chunk(self, entry: AskedEntry, line: Line, chunk: Chunk, wait_s: float) -> bool:
+    def _publish_chunk(self, entry: AskedEntry, chunk: Chunk, wait_s: float) -> bool:
         self._check_size(chunk.body)
         if entry.cancelled:
             return True  # nobody reads it; the worker sees `cancelled` between chunks
@@ -323,8 +331,12 @@ class AskingPort:
         self._streams[entry.id] = entry
         entry.chunks += 1
         entry.bytes_sent += size_of(chunk.body)
-        self._send(line, Part(entry.id, chunk.status, chunk.meta), chunk.body)
+        self.answer(entry, Part(entry.id, chunk.status, chunk.meta), chunk.body)
         return True
+
+    def answer(self, entry: AskedEntry, message: Message, body: Buffer = b"") -> None:
+        """Send what a worker publishes."""
+        self._send(entry.line, message, body)
 
     def _send(self, line: Line, message: Message, body: Buffer = b"") -> None:
         """Send whole; waits while the front does not read, which is how a sleeping front slows its workers."""
@@ -353,6 +365,6 @@ class AskingPort:
         if not self._closed:
             for line in self._lines:
                 if line:
-                    self._drop(line)
+                    self.drop(line)
             self._closed = True
             self._selector.close()

@@ -19,7 +19,9 @@ import struct
 from multiprocessing import reduction
 from typing import Any
 
-_INVITATION = struct.Struct("<QQQ")  # worker, its life, endpoint
+_INVITATION = struct.Struct(
+    "<QQQQ"
+)  # worker, its life, endpoint, number; 0 is the connection itself
 _MAX_PENDING = 256
 
 
@@ -50,19 +52,21 @@ class Rendezvous:
         """Make a connection to a front and return this end of it; None: its inbox is full, try later."""
         mine, theirs = socket.socketpair()
         mine.setblocking(False)
-        theirs.setblocking(False)
         try:
-            socket.send_fds(
-                self._pairs[front][1],
-                [_INVITATION.pack(worker, life, endpoint)],
-                [theirs.fileno()],
-            )
-        except OSError:
-            mine.close()
-            return None
+            if not self.hand(front, (worker, life, endpoint, 0), theirs.fileno()):
+                mine.close()
+                return None
         finally:
             theirs.close()
         return mine
+
+    def hand(self, front: int, who: tuple[int, int, int, int], fd: int) -> bool:
+        """Hand a descriptor to a front: from (worker, its life, endpoint), as number so-and-so; False: its inbox is full."""
+        try:
+            socket.send_fds(self._pairs[front][1], [_INVITATION.pack(*who)], [fd])
+        except OSError:
+            return False
+        return True
 
     def ring(self, front: int) -> None:
         """Make a front look whether somebody was reclaimed."""
@@ -71,8 +75,8 @@ class Rendezvous:
         except OSError:
             return  # full: then it has something to read, and looks anyway
 
-    def receive(self, front: int) -> list[tuple[int, int, int, socket.socket]]:
-        """Return (worker, life, endpoint, connection) of those who came."""
+    def receive(self, front: int) -> list[tuple[int, int, int, int, socket.socket]]:
+        """Return (worker, life, endpoint, number, connection) of those who came."""
         came = []
         for _ in range(_MAX_PENDING):
             try:

@@ -38,7 +38,7 @@ class SocketFront(StreamGivingPort):
     def meet(self) -> None:
         """Receive workers, each with its connection."""
         ledger = self.ledger
-        for worker, life, endpoint, sock in self.rendezvous.receive(self.index):
+        for worker, life, endpoint, _number, sock in self.rendezvous.receive(self.index):
             if not self.is_place(worker, endpoint):
                 sock.close()
                 continue
