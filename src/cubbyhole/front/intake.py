@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cubbyhole.core.entries import RequestMeta
-from cubbyhole.core.errors import PayloadTooLarge
+from cubbyhole.core.errors import EntryTooLarge, PayloadTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,26 +68,33 @@ def request_meta(scope: Any) -> bytes:
     )
 
 
-def too_large(size_bytes: int, limit_bytes: int) -> PayloadTooLarge:
-    """Make the error for a body over the limit."""
-    return PayloadTooLarge(
-        f"Request body has at least {size_bytes:,} bytes, the limit is {limit_bytes:,}. "
-        "Raise LitServer(max_payload_size=...) or arena_bytes=, or send less."
-    )
+class BodyTooLarge(PayloadTooLarge):
+    """The body is over the limit.
+
+    Attributes:
+        unread: Whether the client may still be sending it.
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int, *, unread: bool) -> None:
+        super().__init__(
+            f"Request body has at least {size_bytes:,} bytes, the limit is {limit_bytes:,}. "
+            "Raise LitServer(max_payload_size=...) or arena_bytes=, or send less."
+        )
+        self.unread = unread
 
 
 def declared_size(scope: Any, limit_bytes: int) -> int | None:
     """Return what Content-Length says, None without one that can be read.
 
     Raises:
-        PayloadTooLarge: it is over the limit, so that nothing need be read.
+        BodyTooLarge: it is over the limit, so that nothing need be read.
     """
     value = header(scope["headers"], b"content-length")
     if value is None or not value.isdigit():
         return None
     size_bytes = int(value)
     if size_bytes > limit_bytes:
-        raise too_large(size_bytes, limit_bytes)
+        raise BodyTooLarge(size_bytes, limit_bytes, unread=True)
     return size_bytes
 
 
@@ -111,22 +118,25 @@ async def read_body(
         reserve: `FrontPort.reserve`.
 
     Raises:
-        PayloadTooLarge: over the limit; whatever is left of the body was not read.
-        EntryTooLarge, ChannelFull: no room for it.
+        BodyTooLarge: over the limit, or larger than the channel; whatever is left of the body was not read.
+        ChannelFull: no room for it now.
         ClientLeft: the client went away before the end.
     """
     size_bytes = declared_size(scope, limit_bytes)
     part = first["body"]
     if size_bytes is None or size_bytes < RESERVE_FROM_BYTES:
         return _joined(*await _read_parts(part, receive, limit_bytes), reserve)
-    reservation = reserve(size_bytes)
+    try:
+        reservation = reserve(size_bytes)
+    except EntryTooLarge as error:
+        raise BodyTooLarge(size_bytes, limit_bytes, unread=True) from error
     with memoryview(reservation).cast("B") as view:
         start = 0
         more = True
         while True:
             end = start + len(part)
             if end > size_bytes:
-                raise too_large(end, size_bytes)
+                raise BodyTooLarge(end, size_bytes, unread=more)
             view[start:end] = part
             start = end
             if not more:
@@ -149,7 +159,7 @@ async def _read_parts(
     more = True
     while more:
         if total > limit_bytes:
-            raise too_large(total, limit_bytes)
+            raise BodyTooLarge(total, limit_bytes, unread=True)
         message = await receive()
         if message["type"] != "http.request":
             raise ClientLeft
@@ -158,7 +168,7 @@ async def _read_parts(
         parts.append(part)
         total += len(part)
     if total > limit_bytes:
-        raise too_large(total, limit_bytes)
+        raise BodyTooLarge(total, limit_bytes, unread=False)
     return parts, total
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import deadline_after, now_ns
 from cubbyhole.core.entries import Failure, RequestEntry, Result
-from cubbyhole.core.errors import CubbyholeError, EntryTooLarge, PayloadTooLarge
+from cubbyhole.core.errors import CubbyholeError, EntryTooLarge
 from cubbyhole.front import compression, reply
 from cubbyhole.front.auth import refuse_key
 from cubbyhole.front.exchange import GONE
-from cubbyhole.front.intake import ClientLeft, header, read_body, request_meta, too_large
+from cubbyhole.front.intake import BodyTooLarge, ClientLeft, header, read_body, request_meta
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
@@ -83,8 +83,10 @@ class Lane:
             waiter = self._submit(exchange, body, meta, received_ns, receive)
         except ClientLeft:
             return None
-        except (PayloadTooLarge, EntryTooLarge):
-            return await reply.send_too_large(send, receive)
+        except BodyTooLarge as error:
+            return await reply.send_too_large(send, receive, unread=error.unread)
+        except EntryTooLarge:
+            return await reply.send_too_large(send, receive, unread=False)
         except CubbyholeError as error:
             return await self._refuse(send, error)
         del body  # the channel has it now; a reservation must not live as long as its request
@@ -145,7 +147,7 @@ class Lane:
                 {"body": body}, receive, scope, self._limit_bytes, exchange.reserve
             )
         if len(body) > self._limit_bytes:
-            raise too_large(len(body), self._limit_bytes)
+            raise BodyTooLarge(len(body), self._limit_bytes, unread=False)
         return body
 
     async def _reply(

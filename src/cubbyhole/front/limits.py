@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.core.errors import PayloadTooLarge
-from cubbyhole.front.intake import declared_size, too_large
+from cubbyhole.front.intake import BodyTooLarge, declared_size
 from cubbyhole.front.reply import send_too_large
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class MaxSizeMiddleware:
             if message["type"] == "http.request":
                 total += len(message.get("body", b""))
                 if total > limit_bytes:
-                    raise too_large(total, limit_bytes)
+                    unread = message.get("more_body", False)
+                    raise BodyTooLarge(total, limit_bytes, unread=unread)
             return message
 
         async def watched(message: Any) -> None:
@@ -58,10 +58,10 @@ class MaxSizeMiddleware:
         try:
             declared_size(scope, limit_bytes)
             await self.app(scope, counted, watched)
-        except PayloadTooLarge:
+        except BodyTooLarge as error:
             if started:
                 raise
-            await send_too_large(send, receive)
+            await send_too_large(send, receive, unread=error.unread)
 
 
 class RequestCountMiddleware:

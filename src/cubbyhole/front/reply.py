@@ -133,17 +133,20 @@ async def send_failure(send: Send, failure: Failure, extra: Headers) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_too_large(send: Send, receive: Receive) -> None:
-    """Send 413, then read and drop a little of what the client still sends, and close.
+async def send_too_large(send: Send, receive: Receive, *, unread: bool) -> None:
+    """Send 413. Where the client may still be sending, read and drop a little of it, and close.
 
     Closing with bytes unread would make the kernel reset the connection, and the client lose the answer.
     """
     body = b'{"detail":"Payload too large"}'
-    headers = [JSON_TYPE, (b"content-length", b"%d" % len(body)), CLOSE]
+    headers = [JSON_TYPE, (b"content-length", b"%d" % len(body))]
+    if unread:
+        headers.append(CLOSE)
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(_drop_body(receive), LINGER_S)
+    if unread:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_drop_body(receive), LINGER_S)
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match
 
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front import compression, openapi
@@ -54,6 +55,17 @@ class LaneResponse(Response):
             return message
 
         await self._lane.answer(scope, replayed, send)
+
+
+class _LaneEndpoint:
+    """The route function of a model path."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def __call__(self, request: Request) -> Response:
+        # A dependency (authorize) may have read the body; Starlette keeps it on the request, and there is no public way to ask.
+        return LaneResponse(self._lane, getattr(request, "_body", None))
 
 
 def is_compressed(desk: Desk) -> bool:
@@ -133,8 +145,17 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
     return {
         endpoint.path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
         for number, endpoint in enumerate(desk.settings.endpoints)
-        if is_guarded(desk.lit_apis[number])
+        if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, endpoint.path)
     }
+
+
+def _leads_to_lane(app: FastAPI, path: str) -> bool:
+    """Tell whether a POST would reach our route; a route of the user's or a spec's may stand before it."""
+    scope = {"type": "http", "method": "POST", "path": path, "root_path": "", "headers": []}
+    for route in app.router.routes:
+        if route.matches(scope)[0] is Match.FULL:
+            return isinstance(getattr(route, "endpoint", None), _LaneEndpoint)
+    return False
 
 
 def _add_model_routes(
@@ -152,13 +173,9 @@ def _add_model_routes(
         return
     lane = Lane(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
 
-    async def answer(request: Request) -> Response:
-        # A dependency (authorize) may have read the body; Starlette keeps it on the request, and there is no public way to ask.
-        return LaneResponse(lane, getattr(request, "_body", None))
-
     app.add_api_route(
         path,
-        answer,
+        _LaneEndpoint(lane),
         methods=["POST"],
         name=path.strip("/").replace("/", "_") or "predict",
         dependencies=dependencies,
