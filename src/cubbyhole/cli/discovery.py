@@ -64,12 +64,12 @@ def _load_file(path: Path) -> ModuleType:
         )
     sys.path.insert(0, str(path.parent))
     importlib.invalidate_caches()
-    found = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+    found = None if "." in path.stem else importlib.util.find_spec(path.stem)
     if found is None or found.origin is None or Path(found.origin).resolve() != path:
         other = f" (that name means {found.origin})" if found else ""
         raise TargetNotFound(
             f"Workers cannot import {path.name} as a module called {path.stem!r}{other}. "
-            "Rename the file to a Python name of its own, such as my_server.py."
+            "Rename the file to a name of its own without dots, such as my_server.py."
         )
     return importlib.import_module(path.stem)
 
