@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FALLBACK_CHANNEL = "sockets"
+PARENT_VARIABLE = "CUBBYHOLE_PARENT_FD"  # a pipe inherited from whoever must not leave a server behind: see testing.serving
 FORM_PARSER = "cubbyhole.front.forms:parse_form"  # by name: a worker that gets no form never imports the web stack
 
 
@@ -121,7 +122,7 @@ class Running:
         try:
             self._pool.start("worker")
             while not self._signals.causes and not self._pool.failure:
-                self._pool.turn([self._signals.fileno()])
+                self._pool.turn(self._signals.descriptors())
                 if self._pool.any_ready():
                     self._pool.settle()
                 self._notify()
@@ -167,6 +168,9 @@ def serve(
     fronts = choose_fronts(settings) if num_api_servers is None else num_api_servers
     signals = SignalPipe()
     signals.install()
+    parent = os.environ.pop(PARENT_VARIABLE, None)
+    if parent is not None:
+        signals.follow(int(parent))
     sockets: list[socket.socket] = []
     try:
         sockets = listening.bind(host, port, fronts)
@@ -348,14 +352,16 @@ def _supervise(
         server.app, **options
     )  # also applies uvicorn's logging, for the line below
     while not signals.causes and not pool.any_ready() and pool.alive("worker"):
-        pool.turn([signals.fileno()])
+        pool.turn(signals.descriptors())
+        signals.clear()
     if not signals.causes and not pool.any_ready():
         cause = WorkerFailedToStart("; ".join(pool.failed_starts()))
         raise RuntimeError("One or more workers failed to start. Shutting down LitServe") from cause
     if not signals.causes:
         _open(server, wire, pool, sockets, web)
     while not signals.causes and not pool.failure:
-        pool.turn([signals.fileno()])
+        pool.turn(signals.descriptors())
+        signals.clear()
     _drain(wire, pool, signals, sockets)
     if pool.failure:
         raise pool.failure

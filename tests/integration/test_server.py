@@ -125,6 +125,74 @@ def test_the_shutdown_endpoint_drains_and_ends(wait_until: Callable[..., object]
         assert server.process.wait(10) == 0
 
 
+def test_ctrl_c_in_a_terminal_finishes_what_was_accepted(
+    tmp_path: Path, wait_until: Callable[..., object]
+) -> None:
+    """A terminal sends it to the whole process group; only the supervisor may act on it."""
+    begun = tmp_path / "begun"
+    with serving(f"{SERVERS}:one") as server:
+        asked = Asking(server.url + "/predict", {"input": 3, "sleep_s": 0.5, "begun": str(begun)})
+        wait_until(begun.exists)
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.process is not None
+        assert server.process.wait(10) == 0
+        assert asked.result().json()["output"] == 9
+        assert "Traceback" not in server.output()
+        assert "cause=SIGINT" in server.output()
+
+
+def test_a_server_ends_with_the_process_that_asked_for_it(
+    wait_until: Callable[..., object],
+) -> None:
+    """A test run that is killed by its watchdog must not leave servers behind."""
+    code = (
+        "import os, sys; from cubbyhole.testing.serving import serving\n"
+        f"with serving({str(SERVERS) + ':one'!r}) as server:\n"
+        "    print(server.pid, flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as tester:
+        assert tester.stdout is not None
+        pid = int(tester.stdout.readline())
+        everything = [pid, *descendants(pid)]
+        assert len(everything) == 3
+        tester.kill()
+    wait_until(lambda: not living(everything))
+
+
+def test_reload_serves_the_changed_file(tmp_path: Path, wait_until: Callable[..., object]) -> None:
+    file = tmp_path / "reloaded_by_test.py"
+    source = "import cubbyhole as ls\nclass Api(ls.LitAPI):\n    def predict(self, x):\n        return 'VALUE'\n"
+    file.write_text(source.replace("VALUE", "old"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "cubbyhole",
+        "serve",
+        str(file),
+        "--port",
+        str(port),
+        "--reload",
+    ]
+    with running(command) as server:
+        assert httpx.post(server.url + "/predict", json={}).json() == "old"
+        file.write_text(source.replace("VALUE", "newer"))
+
+        def answers_newer() -> bool:
+            try:
+                return bool(httpx.post(server.url + "/predict", json={}).json() == "newer")
+            except httpx.HTTPError:
+                return False
+
+        wait_until(answers_newer)
+        assert server.stop() == 0
+
+
 def serve(target: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "cubbyhole", "serve", target, "--port", "0"],

@@ -6,6 +6,7 @@ For development: the port is free between two runs, so a request in that gap is 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -27,10 +28,17 @@ def run_reloading(target: str) -> int:
         "cubbyhole",
         *(word for word in sys.argv[1:] if word != "--reload"),
     ]
+    # The server drains at the end of this pipe: killing the watcher leaves none behind.
+    line, _held = os.pipe()
+
+    def start() -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "CUBBYHOLE_PARENT_FD": str(line)}
+        return subprocess.Popen(command, pass_fds=[line], env=environment)
+
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    child = subprocess.Popen(command)
+    child = start()
     try:
         for changes in watch(
             folder, watch_filter=PythonFilter(), stop_event=stopped, raise_interrupt=False
@@ -38,7 +46,7 @@ def run_reloading(target: str) -> int:
             names = ", ".join(sorted({Path(path).name for _, path in changes}))
             print(f"cubbyhole: {names} changed, starting again", file=sys.stderr, flush=True)
             _stop(child)
-            child = subprocess.Popen(command)
+            child = start()
     finally:
         code = _stop(child)
     return max(code, 0)

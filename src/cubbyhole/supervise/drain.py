@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class SignalPipe:
         self._read_fd, self._write_fd = (
             os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _nonblocking_pipe()
         )
+        self._outer_fd: int | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._wakeup_before = -1
         self.causes: list[str] = []
@@ -60,12 +62,21 @@ class SignalPipe:
         self.causes.append(cause)
         os.write(self._write_fd, b"\0")
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._read_fd
+    def follow(self, fd: int) -> None:
+        """Ask for a drain, too, when `fd` becomes readable: the end of a pipe from whoever started this server."""
+        os.set_inheritable(fd, False)
+        self._outer_fd = fd
+
+    def descriptors(self) -> list[int]:
+        """Return what to wait for."""
+        return [self._read_fd] if self._outer_fd is None else [self._read_fd, self._outer_fd]
 
     def clear(self) -> None:
-        """Make `fileno` quiet again."""
+        """Look what came, and make the descriptors quiet again."""
+        if self._outer_fd is not None and select.select([self._outer_fd], [], [], 0)[0]:
+            os.close(self._outer_fd)
+            self._outer_fd = None
+            self.causes.append("parent_gone")
         try:
             while os.read(self._read_fd, 4096):
                 pass
@@ -76,6 +87,8 @@ class SignalPipe:
         """Close the pipe, after `restore`."""
         os.close(self._read_fd)
         os.close(self._write_fd)
+        if self._outer_fd is not None:
+            os.close(self._outer_fd)
 
     def _note(self, number: int, _frame: object) -> None:
         self.causes.append(signal.Signals(number).name)
@@ -117,7 +130,7 @@ def drain(
             if not killed and (hurried or left_s <= 0):
                 pool.kill(role)
                 killed = True
-            pool.turn([signals.fileno()], at_most_s=1.0 if killed else max(0.0, left_s))
+            pool.turn(signals.descriptors(), at_most_s=1.0 if killed else max(0.0, left_s))
             signals.clear()
 
     end("front", timeout_s + FRONT_MARGIN_S)

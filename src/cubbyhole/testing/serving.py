@@ -137,14 +137,19 @@ def _in_processes(
 ) -> Iterator[Served]:
     with tempfile.TemporaryDirectory(prefix="cubbyhole-serving-") as folder:
         output = Path(folder) / "output.txt"
+        # The server drains at the end of this pipe, so that a test run which is killed leaves no server behind.
+        read_fd, write_fd = os.pipe()
         with output.open("wb") as sink:
             process = subprocess.Popen(
                 command,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **environment},
+                start_new_session=True,
+                pass_fds=[read_fd],
+                env={**os.environ, **environment, "CUBBYHOLE_PARENT_FD": str(read_fd)},
             )
+        os.close(read_fd)
         served = Served("", process.pid, process, output)
         try:
             served.url = _wait(lambda: _address(served), timeout_s, served)
@@ -159,6 +164,7 @@ def _in_processes(
             except subprocess.TimeoutExpired:
                 process.kill()  # its children see the end of their life line
                 process.wait()
+            os.close(write_fd)
 
 
 @contextmanager

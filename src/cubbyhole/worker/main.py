@@ -103,7 +103,7 @@ def run_worker(arguments: WorkerArguments) -> None:
     place = open_workplace(arguments)
     signal.signal(signal.SIGTERM, lambda _number, _frame: _begin_drain(place))
     arguments.roster.set_state(cell, ProcessState.READY)
-    logger.info(
+    logger.debug(
         "worker ready: worker=%d path=%s device=%s",
         arguments.index,
         arguments.settings.path,
