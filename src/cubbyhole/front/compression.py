@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gzip of answers, as LitServe's default middleware does it, without leaving the fast lane.
 
-Level 1 and not 9: on float JSON it is 5 to 10 times cheaper and the result 10 to 20 % larger. What is compressed already (images,
+Level 1 and not 9: on JSON of floats 34 instead of 7 MB/s for a result 8 % larger, on JSON of text 300 instead of 119 MB/s. What is compressed already (images,
 archives) or is raw numbers stays as it is. Large bodies are compressed in a thread: zlib lets go of the GIL.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MINIMUM_BYTES = 1000  # LitServe's
 LEVEL = 1
-THREAD_FROM_BYTES = 64 * 1024  # about 1 ms of work, which the event loop should not wait for
+THREAD_FROM_BYTES = 32 * 1024  # about 1 ms of work, which the event loop should not wait for
 _GZIP_WBITS = 31  # a gzip head and trailer around the deflate stream
 
 COMPRESSIBLE = (
