@@ -155,6 +155,13 @@ bool cbh_place_alive(const cbh_segment *segment, uint32_t place) {
   return started == atomic_load_explicit(&((cbh_place *)p)->start_time, memory_order_relaxed);
 }
 
+bool cbh_place_attended(const cbh_segment *segment, uint32_t place) {
+  if (place >= CBH_PLACES) return false;
+  uint64_t word = atomic_load_explicit(&segment->places[place].word, memory_order_acquire);
+  if (word_phase(word) == CBH_PLACE_REAPING) return start_time_of(word_pid(word)) != 0;
+  return cbh_place_alive(segment, place);
+}
+
 bool cbh_place_mine(const cbh_segment *segment) {
   if (segment->place >= CBH_PLACES) return false;
   uint64_t word = atomic_load_explicit(&segment->places[segment->place].word, memory_order_acquire);
@@ -231,6 +238,9 @@ void cbh_place_free(cbh_segment *segment, uint32_t place) {
 int cbh_place_reap(cbh_segment *segment, uint32_t place) {
   int code = cbh_place_fence(segment, place);
   if (code == CBH_NOT_FOUND) return CBH_OK;
-  if (code == CBH_OK) cbh_place_free(segment, place);
+  if (code == CBH_OK) {
+    if (segment->mend) segment->mend(segment->mend_context, place);
+    cbh_place_free(segment, place);
+  }
   return code;
 }

@@ -15,6 +15,9 @@ typedef struct cbh_segment {  // private to a process: where the segment is mapp
   uint32_t place;             // CBH_OBSERVER: holds nothing
   uint32_t epoch;             // of our stay at that place
   cbh_heap heap;
+  // Ends what a dead process began; between the fence and the drop of what it held, which is what it may still need.
+  void (*mend)(void *context, uint32_t place);
+  void *mend_context;
 } cbh_segment;
 
 // Makes the memfd and writes the header. The file descriptor, or a negative cbh_code.
@@ -29,6 +32,8 @@ int cbh_place_take(cbh_segment *segment, uint32_t place);
 void cbh_place_leave(cbh_segment *segment);
 // Whether the process at `place` still lives. A free place counts as dead.
 bool cbh_place_alive(const cbh_segment *segment, uint32_t place);
+// Whether somebody answers for the place: its process, or the one that reaps it.
+bool cbh_place_attended(const cbh_segment *segment, uint32_t place);
 bool cbh_place_mine(const cbh_segment *segment);   // false: somebody reclaimed it
 uint32_t cbh_place_epoch(const cbh_segment *segment, uint32_t place);
 int32_t cbh_place_pid(const cbh_segment *segment, uint32_t place);
