@@ -379,7 +379,7 @@ def _open(
     shown = f"[{web.host}]" if ":" in web.host else web.host
     address = f"{scheme}://{shown}:{web.port}"
     logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", address)
-    if server.app.docs_url is not None:
+    if server.app.openapi_url is not None and server.app.docs_url is not None:
         print(f"Swagger UI is available at {address}/docs", flush=True)  # noqa: T201  LitServe's line, read by scripts
 
 

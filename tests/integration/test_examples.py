@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every example, started as a reader would start it, answers a real request rightly and ends when told to."""
+"""Every example, and every server in README and guide, started as a reader would, answers rightly and ends when told to."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,14 +30,17 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 def running(
     example: str, wait_until: Callable[..., Any], log: Path, ready_s: float = 15.0
 ) -> Iterator[httpx.Client]:
-    """Start `python examples/<example>`, wait until it is ready, end it with SIGTERM, and check that it ended well."""
+    """Start `python examples/<example>` (or any path), wait until it is ready, end it with SIGTERM: it must end well."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT / "src")}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, f"examples/{example}"],
+            [
+                sys.executable,
+                str(ROOT / "examples" / example),
+            ],  # an absolute `example` stays what it is
             cwd=ROOT,
             env=environment,
             stdout=output,
@@ -133,3 +137,54 @@ def test_sentences_of_like_meaning_have_like_embeddings(
 def test_every_example_has_a_test_here() -> None:
     text = Path(__file__).read_text()
     assert [name for name in EXAMPLES if f'running("{name}"' not in text] == []
+
+
+def first_block(document: str) -> str:
+    """Return the first piece of Python in a document."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    assert found, document
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "sent", "wanted"),
+    [
+        ("README.md", "/predict", {"input": 4}, '{"output":16}'),
+        ("docs/guide/first-server.md", "/predict", {"input": 4}, '{"output":16}'),
+        ("docs/guide/batching.md", "/predict", {"pixels": [1] * 64}, '{"class":5}'),
+        (
+            "docs/guide/streaming.md",
+            "/predict",
+            {"how_many": 3},
+            '{"prime": 2}\n{"prime": 3}\n{"prime": 5}\n',
+        ),
+        ("docs/guide/several-apis.md", "/count", {"text": "one two three"}, '{"words":3}'),
+    ],
+)
+def test_a_server_that_is_shown_runs_as_it_is_shown(
+    document: str,
+    path: str,
+    sent: Any,
+    wanted: str,
+    wait_until: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    shown = first_block(document)
+    assert "port=8000" in shown
+    server = tmp_path / "server.py"
+    server.write_text("import os\n" + shown.replace("port=8000", 'port=int(os.environ["PORT"])'))
+    with running(str(server), wait_until, tmp_path / "log") as client:
+        answer = client.post(path, json=sent)
+        assert (answer.status_code, answer.text) == (200, wanted)
+
+
+def test_the_server_for_raw_bodies_runs_as_it_is_shown(
+    wait_until: Callable[..., Any], tmp_path: Path
+) -> None:
+    shown = first_block("docs/guide/raw-bodies.md")
+    server = tmp_path / "server.py"
+    server.write_text("import os\n" + shown.replace("port=8000", 'port=int(os.environ["PORT"])'))
+    with running(str(server), wait_until, tmp_path / "log") as client:
+        answer = client.post("/predict", content=np.arange(6, dtype=np.float32).tobytes())
+        got = np.frombuffer(answer.content, np.float32)
+        assert got[0] == pytest.approx(-1.46385, rel=1e-4)

@@ -21,13 +21,23 @@ import numpy.typing as npt
 from cubbyhole.api.lit_api import LitAPI
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.demo.reading_order import Box, in_reading_order
+from cubbyhole.supervise.devices import usable_cores
 
 PIXELS_MOST = 40_000_000  # decoded: 120 MB; a photograph of a phone has 12 to 50 million
 NOT_AN_IMAGE = 415  # HTTP: Unsupported Media Type
 
 
 class TextReader(LitAPI):
-    """Image in (any format that OpenCV decodes), lines of text with their places out."""
+    """Image in (any format that OpenCV decodes), lines of text with their places out.
+
+    Args:
+        workers: How many of them share the cores of this machine.
+        **options: As `LitAPI` takes them.
+    """
+
+    def __init__(self, workers: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.workers = workers
 
     def setup(self, device: str) -> None:  # noqa: ARG002  (ONNX Runtime's CPU provider serves everywhere)
         """Load the three networks (where text is, which way up, what it says) and warm them up."""
@@ -36,7 +46,13 @@ class TextReader(LitAPI):
         os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
         from rapidocr import RapidOCR
 
-        self.engine: Any = RapidOCR(params={"Global.log_level": "error"})
+        threads = max(1, usable_cores() // self.workers)
+        self.engine: Any = RapidOCR(
+            params={
+                "Global.log_level": "error",
+                "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            }
+        )
         # The first run plans memory and takes twice as long: not at the first client's cost.
         self.engine(np.full((96, 320, 3), 255, np.uint8))
 

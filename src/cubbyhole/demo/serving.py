@@ -31,7 +31,7 @@ def make_server(workers: int) -> LitServer:
         workers: Processes that each hold the model (about 0.5 GiB), >= 1.
     """
     server = LitServer(
-        TextReader(api_path=READ_PATH),
+        TextReader(workers, api_path=READ_PATH),
         accelerator="cpu",
         workers_per_device=workers,
         timeout=TIMEOUT_S,
