@@ -22,7 +22,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cubbyhole.channels.asked import AskedEntry, Line, make_reservation
-from cubbyhole.channels.desk import CREDIT_BYTES, CREDIT_CHUNKS, size_of
 from cubbyhole.channels.framing import (
     Broken,
     Credit,
@@ -35,6 +34,7 @@ from cubbyhole.channels.framing import (
     Retract,
     Want,
 )
+from cubbyhole.channels.held import CREDIT_BYTES, CREDIT_CHUNKS, size_of
 from cubbyhole.channels.ledger import Field, Ledger, Word
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.entries import Chunk, Result

@@ -15,71 +15,25 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cubbyhole.channels.held import (
+    CLAIMED,
+    CREDIT_BYTES,
+    CREDIT_CHUNKS,
+    DONE,
+    FAILED,
+    READY,
+    STREAMING,
+    Held,
+    size_of,
+)
 from cubbyhole.channels.ledger import MASK, Field, Ledger, Word
 from cubbyhole.core.clock import NEVER_NS, now_ns
-from cubbyhole.core.entries import Collected, EntryState, Failure, RequestEntry, Result, Taken
+from cubbyhole.core.entries import Collected, Failure, RequestEntry, Result, Taken
 from cubbyhole.core.errors import ChannelFull, EntryTooLarge
 
-if TYPE_CHECKING:
-    from cubbyhole.core.entries import Buffer
-
-READY, CLAIMED, STREAMING, DONE = (
-    int(EntryState.READY),
-    int(EntryState.CLAIMED),
-    int(EntryState.STREAMING),
-    int(EntryState.DONE),
-)
-_FAILED = int(EntryState.FAILED)
 _GONE = RequestEntry(0, 0)
-# A stream's writer stops with this much on its way; its credit is renewed when a quarter of it
-# was taken.
-CREDIT_CHUNKS = 64
-CREDIT_BYTES = 1 << 20
-
-
-def size_of(body: Buffer) -> int:
-    """Return a buffer's size in bytes, whatever the type of its items."""
-    return len(body) if type(body) is bytes else memoryview(body).nbytes
-
-
-class Held:
-    """One entry at its front."""
-
-    __slots__ = (
-        "attempt", "cancelled", "chunks", "claimed_ns", "done_ns", "end", "entry", "first_ns", "head", "news",
-        "owner", "owner_index", "ready_ns", "row", "size", "state", "taken_bytes", "taken_chunks", "told_bytes",
-        "told_chunks",
-    )  # fmt: skip
-
-    def __init__(self, entry: RequestEntry, row: int, size: int, ready_ns: int) -> None:
-        self.entry = entry
-        self.row = row
-        self.size = size
-        self.ready_ns = ready_ns
-        self.state = READY
-        self.owner: Any = None  # whatever the transport knows a worker's connection by
-        self.owner_index = -1
-        self.attempt = 0
-        self.cancelled = False
-        self.claimed_ns = self.first_ns = self.done_ns = 0
-        self.news = False  # a `Collected` for it waits to be collected
-        self.chunks: list[bytes] | None = None
-        self.head: tuple[int, bytes] | None = None
-        self.end: Result | Failure | None = None
-        self.taken_chunks = self.taken_bytes = 0
-        self.told_chunks = self.told_bytes = 0
-
-    def times_ns(self) -> tuple[int, int, int, int, int]:
-        """Return received, ready, claimed, first chunk, done."""
-        return (
-            self.entry.received_ns,
-            self.ready_ns,
-            self.claimed_ns,
-            self.first_ns,
-            self.done_ns,
-        )
 
 
 class Desk:
@@ -210,15 +164,45 @@ class Desk:
 
     def expire(self) -> None:
         """Answer unclaimed entries whose deadline passed."""
+        if self._deadlines:
+            for request_id in self.due():
+                self.expire_one(request_id)
+
+    def due(self) -> list[int]:
+        """Return, once each, the ids of unclaimed entries whose deadline passed."""
         deadlines = self._deadlines
-        if not deadlines:
-            return
         now = now_ns()
+        ids = []
         while deadlines and deadlines[0][0] <= now:
-            held = self._held.get(heapq.heappop(deadlines)[1])
+            request_id = heapq.heappop(deadlines)[1]
+            held = self._held.get(request_id)
             if held is not None and held.state == READY:
-                self._count_ready(held.entry.endpoint, -1)
-                self._expire(held)
+                ids.append(request_id)
+        return ids
+
+    def next_deadline_ns(self) -> int:
+        """Return the earliest deadline of an entry that is or was here."""
+        return self._deadlines[0][0] if self._deadlines else NEVER_NS
+
+    def expire_one(self, request_id: int) -> None:
+        """Answer an unclaimed entry whose deadline passed."""
+        held = self._held.get(request_id)
+        if held is not None and held.state == READY:
+            self._count_ready(held.entry.endpoint, -1)
+            self._expire(held)
+
+    def claimed(self, request_id: int, owner: Any, owner_index: int, claimed_ns: int) -> None:
+        """Learn that a worker has taken an entry by itself, where the desk does not give."""
+        held = self._held.get(request_id)
+        if held is None or held.state not in (READY, CLAIMED):
+            return
+        if held.state == READY:
+            self._count_ready(held.entry.endpoint, -1)
+        else:
+            self._count_held(held.owner_index, -1)
+        held.state = CLAIMED
+        held.owner, held.owner_index, held.claimed_ns = owner, owner_index, claimed_ns
+        self._count_held(owner_index, 1)
 
     def _expire(self, held: Held) -> None:
         message = "The entry's deadline passed before a worker took it."
@@ -257,7 +241,7 @@ class Desk:
             words[held.row + Field.DONE] = held.done_ns
             if failed:
                 self._ledger.write_failure(held.row, outcome.code)  # type: ignore[union-attr]
-            words[held.row + Field.STATE] = _FAILED if failed else DONE
+            words[held.row + Field.STATE] = FAILED if failed else DONE
         if not held.news:
             held.news = True
             self._news.append(held)

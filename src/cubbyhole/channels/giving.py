@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cubbyhole.channels.asked import HeapReservation, make_reservation
-from cubbyhole.channels.desk import Desk, Held
+from cubbyhole.channels.desk import Desk
 from cubbyhole.channels.framing import (
     Broken,
     Bye,
@@ -35,6 +35,7 @@ from cubbyhole.core.errors import ChannelClosed
 
 if TYPE_CHECKING:
     from cubbyhole.channels.framing import Frame, Message
+    from cubbyhole.channels.held import Held
     from cubbyhole.channels.rendezvous import Rendezvous
     from cubbyhole.core.entries import Buffer
 

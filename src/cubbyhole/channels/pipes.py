@@ -25,178 +25,39 @@ Owns:  the ledger's file and the rendezvous, until `close`; each worker port its
 from __future__ import annotations
 
 import multiprocessing
-import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from cubbyhole.channels.asked import AskedEntry, Line
 from cubbyhole.channels.asking import AskingPort
 from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
-from cubbyhole.channels.desk import size_of
-from cubbyhole.channels.framing import Broken, Final, Given, Link, Nothing, decoder, encoder
+from cubbyhole.channels.framing import Broken, Final, Given, Link, Nothing, encoder
 from cubbyhole.channels.giving import READ, WRITE, Peer, StreamGivingPort
+from cubbyhole.channels.held import size_of
 from cubbyhole.channels.ledger import Ledger, Word
+from cubbyhole.channels.pipe_framing import PREFIX, ControlLink, PipeEnd
 from cubbyhole.channels.rendezvous import Rendezvous
 from cubbyhole.core.errors import StaleOwner
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
-    from cubbyhole.channels.desk import Held
-    from cubbyhole.channels.framing import Frame, Message
+    from cubbyhole.channels.framing import Message
+    from cubbyhole.channels.held import Held
     from cubbyhole.core.entries import Buffer
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 _MOST_AT_ONCE = 64  # pipes made for one claim
-_PREFIX = struct.Struct("<IQ")  # of a result: length of its head, length of its body
-_SIZE = struct.Struct("!i")  # how a Connection announces a message,
-_LARGE_SIZE = struct.Struct("!Q")  # or, after -1, one of 2 GiB and more
-_MAX_SIZE = 0x7FFFFFFF
-_READ_BYTES = 64 << 10
 _INLINE_BYTES = 16 << 10  # up to here a Connection copies a message to send it in one call
-_FAIR_BYTES = 4 << 20  # one call takes no more, so that the event loop has its turn
-
-
-class _PipeEnd:
-    """The front's end of a pipe: the Connection's framing, without waiting."""
-
-    def __init__(self, sock: socket.socket, peer: Peer, number: int, ledger: Ledger) -> None:
-        self.sock = sock
-        self.peer = peer
-        self.number = number
-        self.request_id = 0  # what it carries
-        self.closed = False
-        self.blocked = False
-        self._words = ledger.words
-        self._copied_at = peer.link.copied_at
-        self._limit_bytes = ledger.settings.arena_bytes + (64 << 20)
-        self._decode = decoder()
-        self._out: deque[memoryview] = deque()
-        self._in = bytearray()
-        self._large: tuple[memoryview, int] | None = (
-            None  # a large message, how much of it is there
-        )
-        self._head: Message | None = None  # whose body is the next message
-
-    def send_bytes(self, body: Buffer) -> bool:
-        """Like `Connection.send_bytes`, but keeps what does not fit; returns whether all of it is out."""
-        view = memoryview(body).cast("B")
-        size = view.nbytes
-        self._words[self._copied_at] += size
-        prefix = _SIZE.pack(size) if size <= _MAX_SIZE else _SIZE.pack(-1) + _LARGE_SIZE.pack(size)
-        self._out.append(memoryview(prefix))
-        if size:
-            self._out.append(view)
-        return self.flush()
-
-    def flush(self) -> bool:
-        """Send what was kept; returns whether all of it is out."""
-        out = self._out
-        try:
-            while out:
-                sent = self.sock.sendmsg(list(out)[:16])
-                while out and sent >= len(out[0]):
-                    sent -= len(out.popleft())
-                if sent:
-                    out[0] = out[0][sent:]
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.closed = True
-            out.clear()
-        return True
-
-    def receive(self) -> list[Frame]:
-        """Return the results that have arrived, without waiting."""
-        frames: list[Frame] = []
-        taken = 0
-        try:
-            while taken < _FAIR_BYTES and not self.closed:
-                if self._large is not None:
-                    view, have = self._large
-                    count = self.sock.recv_into(view[have:])
-                    self._large = (view, have + count)
-                    if have + count == len(view):
-                        self._large = None
-                        self._take_message(view.toreadonly(), frames)
-                else:
-                    data = self.sock.recv(_READ_BYTES)
-                    count = len(data)
-                    self._in += data
-                    self._parse(frames)
-                self.closed = count == 0
-                taken += count
-        except BlockingIOError:
-            pass
-        except (OSError, struct.error, ValueError, msgspec.MsgspecError):
-            self.closed = True
-        return frames
-
-    def _parse(self, frames: list[Frame]) -> None:
-        while len(self._in) >= _SIZE.size:
-            start = _SIZE.size
-            (size,) = _SIZE.unpack_from(self._in)
-            if size == -1:
-                if len(self._in) < start + _LARGE_SIZE.size:
-                    return
-                (size,) = _LARGE_SIZE.unpack_from(self._in, start)
-                start += _LARGE_SIZE.size
-            if not 0 <= size <= self._limit_bytes:
-                raise ValueError(f"a message of {size:,} bytes")
-            have = len(self._in) - start
-            if have < size <= _READ_BYTES:
-                return
-            if have < size:
-                view = memoryview(bytearray(size))
-                view[:have] = self._in[start:]
-                self._in.clear()
-                self._words[self._copied_at] += have
-                self._large = (view, have)
-                return
-            message = bytes(memoryview(self._in)[start : start + size])
-            del self._in[: start + size]
-            self._words[self._copied_at] += size
-            self._take_message(message, frames)
-
-    def _take_message(self, message: bytes | memoryview, frames: list[Frame]) -> None:
-        self._words[self._copied_at] += len(message)
-        if self._head is not None:
-            frames.append((self._head, message))
-            self._head = None
-            return
-        head_bytes, body_bytes = _PREFIX.unpack_from(message)
-        body_at = _PREFIX.size + head_bytes
-        head = self._decode(message[_PREFIX.size : body_at])
-        if len(message) - body_at == body_bytes:
-            frames.append((head, bytes(message[body_at:])))
-        else:
-            self._head = head
-
-    def close(self) -> None:
-        """Close it; what was not sent is dropped."""
-        self.closed = True
-        self._out.clear()
-        self.sock.close()
 
 
 class _Pool:
     """The pipes of one worker, at its front."""
 
     def __init__(self) -> None:
-        self.ends: dict[int, _PipeEnd] = {}
+        self.ends: dict[int, PipeEnd] = {}
         self.free: deque[int] = deque()
-
-
-class _ControlLink(Link):
-    """The connection beside the pool."""
-
-    def __init__(self, sock: socket.socket, ledger: Ledger, copied_at: int) -> None:
-        super().__init__(sock, ledger.settings.arena_bytes, ledger.words, copied_at)
-        self.copied_at = copied_at
 
 
 class PipeFront(StreamGivingPort):
@@ -208,13 +69,13 @@ class PipeFront(StreamGivingPort):
             sock.setblocking(False)
             peer = self.peers.get(worker)
             if number == 0 and self.is_place(worker, endpoint):
-                link = _ControlLink(sock, self.ledger, self.cell + Word.COPIED_BYTES)
+                link = ControlLink(sock, self.ledger, self.cell + Word.COPIED_BYTES)
                 peer = Peer(link, worker, life, endpoint)
                 peer.pipes = _Pool()
                 self.welcome(peer)
                 self.selector.register(link.fileno(), READ, peer)
             elif number and peer is not None and peer.life == life:
-                end = _PipeEnd(sock, peer, number, self.ledger)
+                end = PipeEnd(sock, peer, number, self.ledger)
                 peer.pipes.ends[number] = end
                 peer.pipes.free.append(number)
                 self.selector.register(sock, READ, end)
@@ -228,12 +89,14 @@ class PipeFront(StreamGivingPort):
             if source is None:
                 self.meet()
                 self.part_from_dead()
-            elif type(source) is _PipeEnd:
+            elif type(source) is PipeEnd:
                 self._hear_pipe(source, events)
-            elif self.peers.get(source.worker) is source:
-                self.hear_peer(source, events)
+            else:
+                peer: Peer = source
+                if self.peers.get(peer.worker) is peer:
+                    self.hear_peer(peer, events)
 
-    def _hear_pipe(self, end: _PipeEnd, events: int) -> None:
+    def _hear_pipe(self, end: PipeEnd, events: int) -> None:
         peer = end.peer
         if self.peers.get(peer.worker) is not peer:
             return
@@ -268,7 +131,7 @@ class PipeFront(StreamGivingPort):
         """Say on the connection which pipe carries it, and send it through that."""
         entry = held.entry
         number = peer.pipes.free.popleft()
-        end: _PipeEnd = peer.pipes.ends[number]
+        end: PipeEnd = peer.pipes.ends[number]
         end.request_id = entry.id
         self.send(
             peer,
@@ -369,7 +232,7 @@ class PipeAskingPort(AskingPort):
         pool: _WorkerPool = line.pool
         size = size_of(body)
         head = self._encode(message)
-        prefix = _PREFIX.pack(len(head), size) + head
+        prefix = PREFIX.pack(len(head), size) + head
         try:
             end = pool.ends[entry.pipe]
             if size <= _INLINE_BYTES:
@@ -430,7 +293,7 @@ class PipeChannel:
 
         def connect(front: int, life: int) -> Link | None:
             sock = rendezvous.invite(front, index, life, endpoint)
-            return None if sock is None else _ControlLink(sock, ledger, copied_at)
+            return None if sock is None else ControlLink(sock, ledger, copied_at)
 
         def hand(front: int, life: int, number: int, fd: int) -> bool:
             return rendezvous.hand(front, (index, life, endpoint, number), fd)

@@ -33,9 +33,9 @@ import msgspec
 
 from cubbyhole.channels.asking import AskingPort
 from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
-from cubbyhole.channels.desk import size_of
 from cubbyhole.channels.framing import Bye, Hello, decoder, encoder
 from cubbyhole.channels.giving import READ, GivingPort, Peer
+from cubbyhole.channels.held import size_of
 from cubbyhole.channels.ledger import Ledger, Word
 from cubbyhole.channels.rendezvous import Rendezvous
 
