@@ -114,6 +114,7 @@ def check_api(api: LitAPI, timeout_s: float) -> None:
         raise ValueError(
             "Async batching is not supported. Please use enable_async=False with batching."
         )
+    _refuse_async(api)
     if api.spec is not None or vars(api).get("_loop", "auto") != "auto":
         return  # specs and loops of users have their own rules, and check them themselves
     predicts, encodes = _yields(api.predict), _yields(api.encode_response)
@@ -127,6 +128,18 @@ def check_api(api: LitAPI, timeout_s: float) -> None:
             raise ValueError(_BATCHED_GENERATORS)
     elif not (predicts and encodes):
         raise ValueError(_GENERATORS)
+
+
+def _refuse_async(api: LitAPI) -> None:
+    if api.enable_async:
+        return
+    for name in ("decode_request", "predict", "encode_response"):
+        method = getattr(api, name)
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            raise ValueError(
+                f"'{name}' is defined as async/coroutine, but 'enable_async' is not set in LitAPI. "
+                "Construct it with LitAPI(enable_async=True), or make the method synchronous."
+            )
 
 
 def prepare(apis: Sequence[LitAPI], timeout: float | bool) -> None:
