@@ -57,10 +57,11 @@ static void *work(void *argument) {
       const char *body = at ? segment.base + at : slot->data + CBH_GET(slot->meta_bytes);
       if (bytes != size_of(id)) die("wrong size of entry", id);
       verify(body, bytes, 0, id);
+      uint64_t ring = 0;
       if (id % 5 == 0 && bytes) {  // as a stream: chunks of a third
         for (uint64_t from = 0; from < bytes;) {
           uint64_t part = bytes / 3 + 1 < bytes - from ? bytes / 3 + 1 : bytes - from;
-          int code = cbh_stream_put(&dict, slots[i], states[i], body + from, part, 200, "meta", 4);
+          int code = cbh_stream_put(&dict, slots[i], states[i], &ring, body + from, part, 200, "meta", 4);
           if (code == CBH_OK) from += part;
           else if (code != CBH_AGAIN && code != CBH_FULL) die("stream", (uint64_t)-code);
           else if (cbh_is_cancelled(&dict, slots[i], states[i])) break;
@@ -75,6 +76,7 @@ static void *work(void *argument) {
       if (!stream && bytes) memcpy(segment.base + block + CBH_RESULT_HEADER, body, bytes);
       if (cbh_publish(&dict, slots[i], states[i], CBH_DONE, (uint64_t)block) != CBH_OK) die("publish", id);
       cbh_drop(&segment, (uint64_t)block, me);
+      cbh_stream_close(&dict, slots[i], ring, false);
       if (at) cbh_drop(&segment, at, me);
     }
   }

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cubbyhole._native._segment cimport (
-    CBH_AGAIN, CBH_OK, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
+    CBH_AGAIN, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
 )
 
 cdef extern from "cbh_bell.h" nogil:
@@ -99,9 +99,10 @@ cdef extern from "cbh_dict.h" nogil:
     int cbh_publish(cbh_dict *d, uint32_t slot, uint64_t state, uint32_t phase, uint64_t block)
     bint cbh_is_cancelled(const cbh_dict *d, uint32_t slot, uint64_t state)
     int cbh_still_mine(const cbh_dict *d, uint32_t slot, uint64_t state)
-    int cbh_stream_put(cbh_dict *d, uint32_t slot, uint64_t state, const char *data, uint64_t bytes, uint32_t status,
-                       const char *meta, uint64_t meta_bytes)
-    bint cbh_stream_wants_credit(cbh_dict *d, uint32_t slot, uint64_t state)
+    int cbh_stream_put(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *ring, const char *data, uint64_t bytes,
+                       uint32_t status, const char *meta, uint64_t meta_bytes)
+    bint cbh_stream_wants_credit(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t ring)
+    void cbh_stream_close(cbh_dict *d, uint32_t slot, uint64_t ring, bint refused)
     int cbh_stream_next(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame)
     void cbh_stream_taken(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t cursor)
     int cbh_reclaim(cbh_dict *d, uint32_t place)
@@ -386,11 +387,16 @@ cdef class Claimed:
     cdef readonly bytes meta
     cdef uint32_t slot
     cdef uint64_t state
+    cdef uint64_t ring             # of its stream; 0: none
     cdef Entries entries
 
     @property
     def cancelled(self):
         return bool(cbh_is_cancelled(&self.entries.d, self.slot, self.state))
+
+    def __dealloc__(self):
+        if self.ring:  # let go in mid-stream without an outcome
+            cbh_stream_close(&self.entries.d, self.slot, self.ring, False)
 
 
 cdef class WorkerEnd:
@@ -524,8 +530,15 @@ cdef class WorkerEnd:
             count_copied(&segment.c, size)
             code = cbh_publish(d, entry.slot, entry.state, phase, <uint64_t>block)
             cbh_drop(&segment.c, <uint64_t>block, cbh_bit(self.place))
+        self.end_stream(entry, code < 0)
         if code < 0:
             raise self.words.refuse(code, size, self.entries)
+        return 0
+
+    cdef int end_stream(self, Claimed entry, bint refused) except -1:
+        if entry.ring:
+            cbh_stream_close(&self.entries.d, entry.slot, entry.ring, refused)
+            entry.ring = 0
         return 0
 
     cdef bint put_chunk(self, Claimed entry, object chunk, double wait_s) except -1:
@@ -539,10 +552,11 @@ cdef class WorkerEnd:
         size = view.len
         try:
             while True:
-                code = cbh_stream_put(d, entry.slot, entry.state, <const char *>view.buf, view.len, status, meta, len(meta))
+                code = cbh_stream_put(d, entry.slot, entry.state, &entry.ring, <const char *>view.buf, view.len, status,
+                                      meta, len(meta))
                 if code != CBH_AGAIN or cbh_is_cancelled(d, entry.slot, entry.state):
                     break
-                if not cbh_stream_wants_credit(d, entry.slot, entry.state):
+                if not cbh_stream_wants_credit(d, entry.slot, entry.state, entry.ring):
                     continue  # the front took something between the two looks
                 now = cbh_now_ns()
                 if until == 0:
@@ -556,6 +570,8 @@ cdef class WorkerEnd:
                 PyErr_CheckSignals()
         finally:
             PyBuffer_Release(&view)
+        if code == CBH_STALE:
+            self.end_stream(entry, True)
         if code < 0 and code != CBH_AGAIN:
             raise self.words.refuse(code, size, self.entries)
         return True

@@ -14,25 +14,26 @@ static uint64_t make_state(uint64_t generation, uint64_t epoch, uint64_t place, 
 static uint64_t with_phase(uint64_t state, uint32_t phase) { return (state & ~0xffull) | phase; }
 
 // ------------------------------------------------------------------ layout
-static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[6]) {
+static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[7]) {
   uint64_t slots = (uint64_t)fronts * per_front, words = slots / 64, next = 0;
   at[0] = next, next += endpoints * sizeof(cbh_endpoint);
   at[1] = next, next += (endpoints * words * 8 + 63) & ~63ull;
   at[2] = next, next += (words * 8 + 63) & ~63ull;
   at[3] = next, next += slots * 8;
   at[4] = next, next += slots * 8;
-  at[5] = next = (next + 4095) & ~4095ull;
+  at[5] = next, next += slots * 8;
+  at[6] = next = (next + 4095) & ~4095ull;
   return next + slots * CBH_SLOT_BYTES;
 }
 
 uint64_t cbh_dict_body_bytes(uint32_t fronts, uint32_t endpoints, uint32_t per_front) {
-  uint64_t at[6];
+  uint64_t at[7];
   return lay_out(fronts, endpoints, per_front, at);
 }
 
 int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   const uint64_t *p = segment->header->parameters;
-  uint64_t at[6];
+  uint64_t at[7];
   memset(dict, 0, sizeof *dict);
   for (uint32_t i = 0; i < CBH_PLACES; i++) dict->bells[i] = -1;
   if (p[0] == 0 || p[0] + p[1] > CBH_PLACES || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
@@ -48,8 +49,9 @@ int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   dict->ready = (word_t *)(body + at[1]);
   dict->attention = (word_t *)(body + at[2]);
   dict->ranks = (word_t *)(body + at[3]);
-  dict->ids = (word_t *)(body + at[4]);
-  dict->slots = (cbh_slot *)(body + at[5]);
+  dict->arrivals = (word_t *)(body + at[4]);
+  dict->ids = (word_t *)(body + at[5]);
+  dict->slots = (cbh_slot *)(body + at[6]);
   return CBH_OK;
 }
 
@@ -200,7 +202,8 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   CBH_SET(slot->chunks, 0);
   CBH_SET(slot->result_status, 0);
   CBH_SET(slot->result_bytes, 0);
-  CBH_SET(dict->ranks[index], rank ? rank : now);
+  CBH_SET(dict->ranks[index], rank);
+  CBH_SET(dict->arrivals[index], now);
   cbh_count(s, CBH_N_SUBMITTED, 1);
   // SYNC(request-ready): release, so that a worker which reads READY also reads all that is written above; pairs with the
   // acquiring compare-and-swap in take_slot().
@@ -281,11 +284,12 @@ int cbh_cancel(cbh_dict *dict, uint64_t id) {
 
 // ------------------------------------------------------------------ worker
 // Answers an entry without a worker's result: `flag` says why. Only who finds exactly `state` may do it.
-static bool fail(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t flag) {
+static bool fail(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t flag, uint32_t by) {
   cbh_slot *slot = &dict->slots[index];
   uint64_t failed = with_phase(state | (uint64_t)flag << 8, CBH_FAILED);
   if (!atomic_compare_exchange_strong(&slot->state, &state, failed)) return false;
   CBH_SET(slot->done_ns, cbh_now_ns());
+  atomic_fetch_add_explicit(&dict->segment->places[by].counters[CBH_N_FAILED], 1, memory_order_relaxed);
   cbh_announce(dict, index);
   return true;
 }
@@ -301,7 +305,7 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
   if (cbh_phase_of(state) != CBH_READY) return CBH_AGAIN;
   if (CBH_GET(slot->endpoint) != endpoint) return CBH_AGAIN;
   if (CBH_GET(slot->deadline_ns) <= now) {
-    if (fail(dict, index, state, CBH_EXPIRED)) cbh_count(s, CBH_N_EXPIRED, 1);
+    if (fail(dict, index, state, CBH_EXPIRED, s->place)) cbh_count(s, CBH_N_EXPIRED, 1);
     return CBH_AGAIN;
   }
   uint64_t body = CBH_GET(slot->body_at), meta = CBH_GET(slot->meta_at);
@@ -325,24 +329,27 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
   return CBH_OK;
 }
 
-// The `max` smallest ranks among the hints, in order. Returns how many; `more`: whether there are others.
+static bool before(const cbh_dict *dict, uint32_t a, uint32_t b) {
+  uint64_t x = CBH_GET(dict->ranks[a]), y = CBH_GET(dict->ranks[b]);
+  return x != y ? x < y : CBH_GET(dict->arrivals[a]) < CBH_GET(dict->arrivals[b]);
+}
+
+// The `max` smallest ranks among the hints, in order, equal ones by arrival. `more`: whether there are others.
 static uint32_t choose(const cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, bool *more) {
-  uint64_t best[CBH_MAX_CLAIM];
   uint32_t count = 0;
   word_t *words = ready_words(dict, endpoint);
   *more = false;
   for (uint32_t w = 0; w < dict->words; w++) {
     for (uint64_t bits = atomic_load_explicit(&words[w], memory_order_relaxed); bits; bits &= bits - 1) {
       uint32_t index = w * 64 + (uint32_t)__builtin_ctzll(bits);
-      uint64_t rank = CBH_GET(dict->ranks[index]);
       if (count == max) {
         *more = true;
-        if (rank >= best[max - 1]) continue;
+        if (!before(dict, index, slots[max - 1])) continue;
         count--;
       }
       uint32_t at = count++;
-      for (; at > 0 && best[at - 1] > rank; at--) best[at] = best[at - 1], slots[at] = slots[at - 1];
-      best[at] = rank, slots[at] = index;
+      for (; at > 0 && before(dict, index, slots[at - 1]); at--) slots[at] = slots[at - 1];
+      slots[at] = index;
     }
   }
   return count;
@@ -418,19 +425,21 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   const cbh_result *result = (const cbh_result *)(s->base + block);
   // The word carries the generation: a late writer, whose slot has moved on, finds another one and is refused, and a
   // former claimer's result is replaced. First the word, then the front's bit: cbh_reclaim() finds the block by the word.
-  uint64_t before = CBH_GET(slot->result), stream = cbh_untag(CBH_GET(slot->stream), state);
+  uint64_t before = CBH_GET(slot->result), front = cbh_bit(CBH_GET(slot->front));
   if (before >> 32 != cbh_generation_of(state)) return CBH_STALE;
   if (!atomic_compare_exchange_strong(&slot->result, &before, cbh_tagged(state, block))) return CBH_STALE;
   cbh_crash_here(9);
-  cbh_hold(s, block, cbh_bit(CBH_GET(slot->front)));
+  cbh_hold(s, block, front);
   cbh_crash_here(6);
   CBH_SET(slot->done_ns, cbh_now_ns());
   CBH_SET(slot->result_bytes, result->body_bytes);
   CBH_SET(slot->result_status, result->status);
   uint64_t now = atomic_load_explicit(&slot->state, memory_order_relaxed);
   do {
-    if (now >> 16 != state >> 16 || (cbh_phase_of(now) != CBH_CLAIMED && cbh_phase_of(now) != CBH_STREAMING))
+    if (now >> 16 != state >> 16 || (cbh_phase_of(now) != CBH_CLAIMED && cbh_phase_of(now) != CBH_STREAMING)) {
+      cbh_drop(s, block, front);  // reclaimed under our hands: take back what cbh_reclaim() could not see any more
       return CBH_STALE;
+    }
     // SYNC(result-done): release; pairs with the acquire load of the state in FrontEnd.collect() (_entries.pyx).
   } while (!atomic_compare_exchange_weak_explicit(&slot->state, &now, with_phase(now, phase), memory_order_acq_rel,
                                                   memory_order_relaxed));
@@ -439,7 +448,6 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   cbh_count(s, CBH_N_RESULT_BYTES, result->body_bytes);
   cbh_announce(dict, index);
   cbh_crash_here(8);
-  if (stream) cbh_drop(s, stream, cbh_bit(s->place));
   return CBH_OK;
 }
 
@@ -453,6 +461,21 @@ static void forget_result(cbh_dict *dict, uint32_t index, uint64_t state) {
   atomic_compare_exchange_strong(&dict->slots[index].result, &word, (uint64_t)cbh_generation_of(state) << 32);
 }
 
+// The front is dead: nobody waits, whatever the phase. A worker that still has the entry finds another generation, sees
+// it as cancelled, and is refused when it publishes.
+static int reclaim_of_front(cbh_dict *dict, uint32_t index) {
+  cbh_slot *slot = &dict->slots[index];
+  uint64_t state = atomic_load(&slot->state), bit = 1ull << (index & 63);
+  do {
+    if (cbh_phase_of(state) == CBH_FREE) return 0;
+  } while (!atomic_compare_exchange_weak(&slot->state, &state, make_state(cbh_generation_of(state) + 1, 0, 0, 0, CBH_FREE)));
+  atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], ~bit);
+  atomic_fetch_and(&dict->attention[index / 64], ~bit);
+  if (cbh_phase_of(state) == CBH_STREAMING && cbh_place_of(state) < CBH_PLACES)
+    cbh_bell_ring(dict->bells[cbh_place_of(state)]);  // it may wait for credit
+  return 1;
+}
+
 static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
   cbh_slot *slot = &dict->slots[index];
   uint64_t state = atomic_load(&slot->state);
@@ -462,25 +485,7 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
     atomic_fetch_or(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], 1ull << (index & 63));
     return 0;
   }
-  if (front == place) {
-    if (phase == CBH_READY || phase == CBH_WRITING) {
-      if (!atomic_compare_exchange_strong(&slot->state, &state, with_phase(state, CBH_WRITING))) return 0;
-      atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], ~(1ull << (index & 63)));
-      uint64_t next = make_state(cbh_generation_of(state) + 1, 0, place, 0, CBH_FREE);
-      atomic_store(&slot->state, next);
-      return 1;
-    }
-    while (phase >= CBH_CLAIMED && !(cbh_flags_of(state) & CBH_CANCELLED)) {  // its worker finishes; the next front frees it
-      uint64_t orphan = state | (uint64_t)(CBH_CANCELLED | CBH_ORPHAN) << 8;
-      if (atomic_compare_exchange_strong(&slot->state, &state, orphan)) {
-        atomic_fetch_or(&dict->attention[index / 64], 1ull << (index & 63));
-        return 1;
-      }
-      phase = cbh_phase_of(state);
-    }
-    if (phase >= CBH_DONE) atomic_fetch_or(&dict->attention[index / 64], 1ull << (index & 63));
-    return 0;
-  }
+  if (front == place) return reclaim_of_front(dict, index);
   if (!stale_owner) return 0;
   if (phase == CBH_DONE || phase == CBH_FAILED) {  // it may have died before it could announce
     cbh_announce(dict, index);
@@ -496,7 +501,7 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
     atomic_fetch_or(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], 1ull << (index & 63));
     return 1;
   }
-  return fail(dict, index, state, CBH_DIED) ? 1 : 0;
+  return fail(dict, index, state, CBH_DIED, place) ? 1 : 0;
 }
 
 int cbh_reclaim(cbh_dict *dict, uint32_t place) {

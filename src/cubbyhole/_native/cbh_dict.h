@@ -10,14 +10,14 @@
 // A hint too many does no harm, a lost one is set again by cbh_reclaim(). A rank is one word beside the slots, so that the
 // smallest of hundreds is found by reading a few cache lines; so do the ids, for whoever looks an entry up from outside.
 //
-// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | ids | slots.
+// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | arrivals | ids | slots.
 #ifndef CBH_DICT_H
 #define CBH_DICT_H
 
 #include "cbh_segment.h"
 
 enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, CBH_DONE, CBH_FAILED };
-enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_ORPHAN = 16 };
+enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8 };
 
 #define CBH_SLOT_BYTES 512u
 #define CBH_MAX_CLAIM 512u
@@ -60,7 +60,7 @@ typedef struct {                             // private: the dictionary as this 
   cbh_segment *segment;
   uint32_t fronts, workers, endpoints, per_front, slot_count, words;
   cbh_endpoint *endpoint;
-  _Atomic uint64_t *ready, *attention, *ranks, *ids;
+  _Atomic uint64_t *ready, *attention, *ranks, *arrivals, *ids;
   cbh_slot *slots;
   int bells[CBH_PLACES];
   uint32_t *free_slots, free_count, reserved;  // of a front: a stack, the hottest slot first
@@ -103,9 +103,11 @@ bool cbh_is_cancelled(const cbh_dict *dict, uint32_t slot, uint64_t state);
 int cbh_still_mine(const cbh_dict *dict, uint32_t slot, uint64_t state);
 
 // ---- streams (cbh_stream.c): a ring of chunks with credit, in a block of the worker's
-int cbh_stream_put(cbh_dict *dict, uint32_t slot, uint64_t state, const char *data, uint64_t bytes, uint32_t status,
-                   const char *meta, uint64_t meta_bytes);
-bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t slot, uint64_t state);  // asks to be rung when there is room
+// `ring`: 0 before the first chunk, then where the ring is; the worker's to keep until cbh_stream_close().
+int cbh_stream_put(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t *ring, const char *data, uint64_t bytes,
+                   uint32_t status, const char *meta, uint64_t meta_bytes);
+bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t ring);  // asks to be rung at room
+void cbh_stream_close(cbh_dict *dict, uint32_t slot, uint64_t ring, bool refused);
 typedef struct { const char *first, *second; uint64_t first_bytes, second_bytes, block; uint32_t kind, status; } cbh_frame;
 enum { CBH_FRAME_CHUNK = 0, CBH_FRAME_HEAD = 1, CBH_FRAME_BLOCK = 2 };
 int cbh_stream_next(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame);

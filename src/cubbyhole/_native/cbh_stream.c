@@ -22,8 +22,8 @@ _Static_assert(sizeof(ring_t) <= CBH_STREAM_HEADER, "the ring's header has its r
 static uint64_t padded(uint64_t n) { return (n + 7) & ~7ull; }
 static char *ring_data(ring_t *ring) { return (char *)ring + CBH_STREAM_HEADER; }
 
-static ring_t *ring_of(const cbh_dict *dict, uint32_t slot, uint64_t state) {
-  uint64_t capacity, at = cbh_untag(atomic_load_explicit(&dict->slots[slot].stream, memory_order_acquire), state);
+static ring_t *ring_at(const cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t at) {
+  uint64_t capacity;
   if (!at || !cbh_holders(dict->segment, at, &capacity) || capacity < CBH_STREAM_BLOCK) return NULL;
   ring_t *ring = (ring_t *)(dict->segment->base + at);
   if (CBH_GET(ring->tag) != ((uint64_t)cbh_generation_of(state) << 32 | slot)) return NULL;
@@ -31,11 +31,16 @@ static ring_t *ring_of(const cbh_dict *dict, uint32_t slot, uint64_t state) {
   return ring;
 }
 
+static ring_t *ring_of(const cbh_dict *dict, uint32_t slot, uint64_t state) {
+  uint64_t word = atomic_load_explicit(&dict->slots[slot].stream, memory_order_acquire);
+  return ring_at(dict, slot, state, cbh_untag(word, state));
+}
+
 // ------------------------------------------------------------------ worker
-static int open_ring(cbh_dict *dict, uint32_t slot, uint64_t state, ring_t **out) {
+static int64_t open_ring(cbh_dict *dict, uint32_t slot, uint64_t state) {
   cbh_segment *s = dict->segment;
   int64_t at = cbh_alloc(s, CBH_STREAM_BLOCK);
-  if (at < 0) return (int)at;
+  if (at < 0) return at;
   ring_t *ring = (ring_t *)(s->base + at);
   memset((void *)ring, 0, sizeof *ring);
   ring->capacity = CBH_STREAM_BLOCK - CBH_STREAM_HEADER;
@@ -48,8 +53,7 @@ static int open_ring(cbh_dict *dict, uint32_t slot, uint64_t state, ring_t **out
   }
   cbh_crash_here(10);
   cbh_hold(s, (uint64_t)at, cbh_bit(CBH_GET(dict->slots[slot].front)));
-  *out = ring;
-  return CBH_OK;
+  return at;
 }
 
 static void copy_in(ring_t *ring, uint64_t at, const char *data, uint64_t bytes) {
@@ -75,59 +79,83 @@ static int enter_streaming(cbh_dict *dict, uint32_t index, uint64_t state) {
   return CBH_OK;
 }
 
-int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, const char *data, uint64_t bytes, uint32_t status,
-                   const char *meta, uint64_t meta_bytes) {
+// A large chunk travels in a block of its own, one at a time. `pending` names it while its holds change hands.
+static int put_outside(cbh_dict *dict, ring_t *ring, uint64_t front, const char *data, uint64_t bytes, uint64_t block[2]) {
   cbh_segment *s = dict->segment;
-  cbh_slot *slot = &dict->slots[index];
-  int code = cbh_still_mine(dict, index, state);
-  if (code < 0 || !cbh_place_mine(s)) return CBH_STALE;
-  ring_t *ring = ring_of(dict, index, state);
-  bool first = ring == NULL, outside = bytes > (CBH_STREAM_BLOCK - CBH_STREAM_HEADER) / 2;
+  int64_t at = cbh_alloc(s, bytes);
+  if (at < 0) return (int)at;
+  block[0] = (uint64_t)at, block[1] = bytes;
+  memcpy(s->base + at, data, bytes);
+  CBH_SET(ring->pending, block[0]);
+  cbh_hold(s, block[0], front);
+  cbh_crash_here(11);
+  return CBH_OK;
+}
+
+static uint64_t put_head(ring_t *ring, uint64_t at, uint32_t status, const char *meta, uint64_t meta_bytes) {
+  char head[4 + CBH_STREAM_BLOCK / 4];
+  memcpy(head, &status, 4);
+  if (meta_bytes) memcpy(head + 4, meta, meta_bytes);
+  return put_frame(ring, at, CBH_FRAME_HEAD, head, 4 + meta_bytes);
+}
+
+static void count_chunk(cbh_dict *dict, cbh_slot *slot, uint64_t bytes) {
+  CBH_SET(slot->chunks, CBH_GET(slot->chunks) + 1);
+  CBH_SET(slot->result_bytes, CBH_GET(slot->result_bytes) + bytes);
+  cbh_count(dict->segment, CBH_N_CHUNKS, 1);
+  cbh_count(dict->segment, CBH_N_RESULT_BYTES, bytes);
+  cbh_count(dict->segment, CBH_N_COPIED_BYTES, bytes);
+}
+
+int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at, const char *data, uint64_t bytes,
+                   uint32_t status, const char *meta, uint64_t meta_bytes) {
+  cbh_segment *s = dict->segment;
+  uint64_t front = cbh_bit(index / dict->per_front), block[2] = {0, 0};
+  bool first = *at == 0, outside = bytes > (CBH_STREAM_BLOCK - CBH_STREAM_HEADER) / 2;
+  if (cbh_still_mine(dict, index, state) < 0 || !cbh_place_mine(s)) return CBH_STALE;
   if (meta_bytes > CBH_STREAM_BLOCK / 4) return CBH_TOO_LARGE;
-  if (first && (code = open_ring(dict, index, state, &ring)) < 0) return code;
+  if (first) {
+    int64_t made = open_ring(dict, index, state);
+    if (made < 0) return (int)made;
+    *at = (uint64_t)made;
+  }
+  ring_t *ring = ring_at(dict, index, state, *at);
+  if (!ring) return CBH_CORRUPT;
   uint64_t written = CBH_GET(ring->written);
   // SYNC(chunk-taken): acquire, so that the room we write into was really read; pairs with cbh_stream_taken().
   uint64_t used = written - atomic_load_explicit(&ring->taken, memory_order_acquire);
-  uint64_t need = 8 + padded(outside ? 16 : bytes) + (first ? 8 + padded(4 + meta_bytes) : 0);
+  bool heads = written == 0;
+  uint64_t need = 8 + padded(outside ? 16 : bytes) + (heads ? 8 + padded(4 + meta_bytes) : 0);
   if (used > ring->capacity) return CBH_CORRUPT;
-  if (need > ring->capacity - used || (outside && used)) return CBH_AGAIN;  // one chunk outside of the ring at a time
-  uint64_t block[2] = {0, bytes};
-  if (outside) {
-    int64_t at = cbh_alloc(s, bytes);
-    if (at < 0) return (int)at;
-    block[0] = (uint64_t)at;
-    memcpy(s->base + at, data, bytes);
-    CBH_SET(ring->pending, block[0]);
-    cbh_hold(s, block[0], cbh_bit(CBH_GET(slot->front)));
-    cbh_crash_here(11);
-  }
-  if (first) {
-    char head[4 + CBH_STREAM_BLOCK / 4];
-    memcpy(head, &status, 4);
-    if (meta_bytes) memcpy(head + 4, meta, meta_bytes);
-    written = put_frame(ring, written, CBH_FRAME_HEAD, head, 4 + meta_bytes);
-  }
-  written = put_frame(ring, written, outside ? CBH_FRAME_BLOCK : CBH_FRAME_CHUNK, outside ? (char *)block : data,
-                      outside ? 16 : bytes);
+  if (need > ring->capacity - used || (outside && used)) return CBH_AGAIN;
+  int code = outside ? put_outside(dict, ring, front, data, bytes, block) : CBH_OK;
+  if (code < 0) return code;
+  if (heads) written = put_head(ring, written, status, meta, meta_bytes);
+  written = outside ? put_frame(ring, written, CBH_FRAME_BLOCK, (char *)block, 16)
+                    : put_frame(ring, written, CBH_FRAME_CHUNK, data, bytes);
   // SYNC(chunk-written): release; pairs with the acquire load in cbh_stream_next().
   atomic_store_explicit(&ring->written, written, memory_order_release);
   cbh_crash_here(12);
+  code = heads ? enter_streaming(dict, index, state) : cbh_still_mine(dict, index, state);
   if (outside) {
     CBH_SET(ring->pending, 0);
-    cbh_drop(s, block[0], cbh_bit(s->place));
+    // Reclaimed under our hands, the block is taken back: cbh_reclaim() may have looked before the front's bit was in.
+    cbh_drop(s, block[0], cbh_bit(s->place) | (code < 0 ? front : 0));
   }
-  if (first && (code = enter_streaming(dict, index, state)) < 0) return code;
-  CBH_SET(slot->chunks, CBH_GET(slot->chunks) + 1);
-  CBH_SET(slot->result_bytes, CBH_GET(slot->result_bytes) + bytes);
-  cbh_count(s, CBH_N_CHUNKS, 1);
-  cbh_count(s, CBH_N_RESULT_BYTES, bytes);
-  cbh_count(s, CBH_N_COPIED_BYTES, bytes);
+  if (code < 0) return code;
+  count_chunk(dict, &dict->slots[index], bytes);
   cbh_announce(dict, index);
   return CBH_OK;
 }
 
-bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t index, uint64_t state) {
-  ring_t *ring = ring_of(dict, index, state);
+// The worker is through with its stream. `refused`: the entry was reclaimed, so the front's bit may be ours to drop.
+void cbh_stream_close(cbh_dict *dict, uint32_t slot, uint64_t at, bool refused) {
+  uint64_t front = cbh_bit(slot / dict->per_front);
+  if (at) cbh_drop(dict->segment, at, cbh_bit(dict->segment->place) | (refused ? front : 0));
+}
+
+bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t at) {
+  ring_t *ring = ring_at(dict, index, state, at);
   if (!ring) return false;
   atomic_store_explicit(&ring->writer_waits, 1, memory_order_relaxed);
   // SYNC(writer-waits): pairs with the fence in cbh_stream_taken(): say that I wait, fence, look | take, fence, look who waits.

@@ -58,8 +58,7 @@ class RequestEntry(msgspec.Struct):
         endpoint: Index into `ServerSettings.endpoints`; decides which workers may claim it.
         body: The request body as it came, or a `Reservation` of this channel that holds it already.
         meta: Encoded `RequestMeta`, or empty.
-        rank: Unsigned; the smallest is claimed first. 0 means the time of submission: first come, first served.
-            See `scheduling.policy`.
+        rank: Unsigned; the smallest is claimed first, equal ones in order of arrival. See `scheduling.policy`.
         deadline_ns: Absolute monotonic nanoseconds; a worker does not start an entry after it.
         retry_on_death: Offer the entry again when its worker dies, instead of failing it.
         received_ns: When the front got the request's head.
