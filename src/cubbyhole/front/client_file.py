@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-TEXT = """# A request to try the server with. Written by `LitServer.generate_client_file`, and kept if it exists.
+CLIENT_FILE = """# A request to try the server with. Written by `LitServer.generate_client_file`, and kept if it exists.
 
 import requests
 
@@ -18,4 +18,4 @@ def write_client_file(port: str | int) -> None:
     """Write `client.py` into the current folder, unless there is one."""
     path = Path("client.py")
     if not path.exists():
-        path.write_text(TEXT.format(port=port), encoding="utf-8")
+        path.write_text(CLIENT_FILE.format(port=port), encoding="utf-8")
