@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -105,6 +106,27 @@ def test_sigterm_under_load_answers_every_accepted_request(
     measured(f"SIGTERM to exit with {len(asked)} requests accepted", took_ms)
     assert statuses == [200] * len(asked)
     assert living(children) == []
+
+
+def test_nobody_is_let_in_while_a_front_still_drains(tmp_path: Path, wait_until: WaitUntil) -> None:
+    """A front's copy of its sibling's socket would take connections that nobody accepts."""
+    with serving(f"{SERVERS}:two_workers", arguments=["--fronts", "2"]) as server:
+        begun = tmp_path / "begun"
+        asked = Asking(server.url + "/predict", {"input": 2, "sleep_s": 3, "begun": str(begun)})
+        wait_until(begun.exists)
+        os.kill(server.pid, signal.SIGTERM)
+        host, _, port = server.url.removeprefix("http://").partition(":")
+
+        def refused() -> bool:
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_until(lambda: all(refused() for _ in range(20)), timeout_s=2.0)
+        assert asked.answer is None
+        assert asked.result().json()["output"] == 4
 
 
 def test_under_a_stream_of_new_connections_a_drain_loses_none_that_was_accepted() -> None:

@@ -112,6 +112,17 @@ def test_a_grandchild_does_not_hide_a_death(
     os.kill(roster.pid(1), signal.SIGKILL)
 
 
+def test_ctrl_c_does_not_reach_a_worker_that_still_imports(
+    roster: Roster, lifeline: Lifeline, wait_until: Callable[..., object]
+) -> None:
+    process = spawn_child("worker", 0, child, Arguments(0, roster, lifeline))
+    process.signal(signal.SIGINT)  # its interpreter has hardly begun
+    wait_until(lambda: roster.state(0) == ProcessState.READY or process.reap(0))
+    assert process.reap(0) is None
+    process.signal(signal.SIGKILL)
+    process.reap()
+
+
 def test_spawning_starts_no_resource_tracker(roster: Roster, lifeline: Lifeline) -> None:
     code = (
         "import os; from tests.unit.supervise import targets; from multiprocessing import resource_tracker\n"
