@@ -23,6 +23,7 @@ COMMANDS = {
         "bench.article_command",
         "the article's claims about pipes and a managed dict, on every channel",
     ),
+    "dict": ("bench.dict_command", "SharedDict beside other dictionaries that processes share"),
     "compare": ("bench.compare", "two result files side by side"),
     "docs": ("bench.docs", "put the figures of bench/results/ into docs/benchmarks.md"),
 }

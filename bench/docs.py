@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import article_command, channels_command, servers_command
+from bench import article_command, channels_command, dict_command, servers_command
 from bench.machine import RESULTS
 from bench.venvs import ROOT
 
@@ -33,6 +33,7 @@ def block(result: dict[str, Any], plot: str) -> str:
         "servers": servers_command.report,
         "channels": channels_command.report,
         "article": article_command.report,
+        "dict": dict_command.report,
     }
     at = result["machine"]
     failed = sum(1 for run in result["runs"] if run["failures"])

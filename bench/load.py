@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.figures import summary
 from bench.job import CHUNKS, Job, Tally
-from bench.processes import cpu_by_process_s, memory_mib
+from bench.processes import cpu_by_process_s, machine_busy_s, memory_mib
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -293,12 +293,12 @@ class Run:
         warmed, self.tally = self.tally, Tally()
         self.tally.failures, self.tally.example = warmed.failures, warmed.example
         before = cpu_by_process_s(job.root_pid) if job.root_pid else {}
-        own_before = time.process_time()
+        own_before, busy_before = time.process_time(), machine_busy_s()
         begun = time.perf_counter()
         self.answered = 0
         self.spin(time.monotonic() + job.seconds)
         took_s = time.perf_counter() - begun
-        own_s = time.process_time() - own_before
+        own_s, busy_s = time.process_time() - own_before, machine_busy_s() - busy_before
         after = cpu_by_process_s(job.root_pid) if job.root_pid else {}
         tally, self.tally = self.tally, Tally()
         pss, rss = memory_mib(job.root_pid) if job.root_pid else (0.0, 0.0)
@@ -313,7 +313,10 @@ class Run:
         tally.example = tally.example or self.tally.example
         for link in self.links.values():
             link.sock.close()
-        return summary(job, tally, took_s, own_s, before, after, pss, rss)
+        figures = summary(job, tally, took_s, own_s, before, after, pss, rss)
+        # who else used the machine meanwhile: a run with much of it is no figure
+        others_s = busy_s - own_s - figures["server_cores"] * took_s
+        return {**figures, "others_cores": max(0.0, others_s / took_s)}
 
 
 def main() -> None:

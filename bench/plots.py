@@ -20,6 +20,10 @@ _COLOURS = {
     "pipes": "#c2410c",
     "manager": "#7c3aed",
     "zmq": "#ca8a04",
+    "SharedDict": "#0f766e",
+    "Manager().dict()": "#7c3aed",
+    "lmdb": "#c2410c",
+    "UltraDict": "#2563eb",
 }
 _STYLE = (
     "text{font-family:system-ui,sans-serif;fill:#1f2937}.t{font-size:14px;font-weight:600}.n{font-size:12px}"
@@ -180,3 +184,26 @@ def article(result: dict[str, Any]) -> str:
     return sheet(
         "The article's claims, measured", _subtitle(result), _panels(result, wanted, order)
     )
+
+
+def dictionaries(result: dict[str, Any]) -> str:
+    order = result["settings"]["stores"]
+    wanted = [
+        (
+            "contention:own-keys",
+            "pairs_per_s",
+            "4 processes, each its own key, 1 KiB",
+            "set+get a second, more is better",
+        ),
+        (
+            "contention:one-key",
+            "pairs_per_s",
+            "4 processes, one key, 1 KiB",
+            "set+get a second, more is better",
+        ),
+        ("sizes:bytes-64", "get_us", "get of 64 B", "us, less is better"),
+        ("sizes:bytes-64", "set_us", "set of 64 B", "us, less is better"),
+        ("sizes:array-1048576", "get_us", "get of a 1 MiB array", "us, less is better"),
+        ("sizes:array-1048576", "set_us", "set of a 1 MiB array", "us, less is better"),
+    ]
+    return sheet("Shared dictionaries", _subtitle(result), _panels(result, wanted, order))

@@ -70,6 +70,13 @@ def memory_mib(root: int) -> tuple[float, float]:
     return pss / 1024, rss / 1024
 
 
+def machine_busy_s() -> float:
+    """Return the CPU seconds that all of the machine has used so far, steal included."""
+    fields = [int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def describe(pid: int) -> str:
     """Return a process's name for a table: its title's last part."""
     try:

@@ -108,6 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
     plot.write_text(plots.servers(result))
     print(report(result))
     print(f"\n{path.relative_to(ROOT)} and {plot.name} written.")
+    others = sorted(r["others_cores"] for r in runs if "others_cores" in r)
+    if others:
+        print(
+            f"Other processes used {others[len(others) // 2]:.2f} cores meanwhile (median; most {others[-1]:.2f}). "
+            "Above about 0.1 the req/s are no figures; CPU per request still is."
+        )
     failed = [r for r in runs if r["failures"]]
     for r in failed:
         print(

@@ -29,6 +29,14 @@ PINS: dict[str, list[str]] = {
     "mosec": ["mosec==0.9.8", _NUMPY],
     "fastapi": [*_WEB, _NUMPY],
     "bare": [*_STACK, _NUMPY],
+    "dicts": [
+        "UltraDict==0.0.6",
+        "atomics==1.0.3",
+        "shared-memory-dict==0.7.2",
+        "lmdb==3.0.0",
+        "diskcache==5.6.3",
+        _NUMPY,
+    ],
 }
 
 

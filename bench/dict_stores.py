@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dictionaries that several processes share, each behind the same four calls. Imports only what it measures.
+
+A store is made in one process (`make`), travels to spawned children as a picklable handle, and is opened there (`open`).
+All values of the peers are what their interface gives; arrays go in and come out as arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import tempfile
+from typing import Any
+
+ROOM_BYTES = 1 << 28
+
+
+class Store:
+    """`d[key] = value` and `d[key]` as the store's own interface does it."""
+
+    name = ""
+
+    def make(self) -> Any:
+        """Create it; return a handle that pickles."""
+        raise NotImplementedError
+
+    def open(self, handle: Any) -> Any:
+        """Return a mapping."""
+        return handle
+
+    def end(self) -> None:
+        """Remove it."""
+
+
+class Ours(Store):
+    name = "SharedDict"
+
+    def make(self) -> Any:
+        import cubbyhole
+
+        self.mapping = cubbyhole.SharedDict.create(bytes=ROOM_BYTES)
+        return self.mapping
+
+    def end(self) -> None:
+        self.mapping.close()
+
+
+class Managed(Store):
+    name = "Manager().dict()"
+
+    def make(self) -> Any:
+        self.manager = multiprocessing.get_context("spawn").Manager()
+        return self.manager.dict()
+
+    def end(self) -> None:
+        self.manager.shutdown()
+
+
+class Ultra(Store):
+    """The whole dictionary is dumped when the stream of updates is full; values over the buffer go to a full dump."""
+
+    name = "UltraDict"
+
+    def make(self) -> Any:
+        from UltraDict import UltraDict
+
+        self.mapping = UltraDict(
+            shared_lock=True, buffer_size=1 << 24, full_dump_size=1 << 26, auto_unlink=True
+        )
+        return self.mapping.name
+
+    def open(self, handle: Any) -> Any:
+        from UltraDict import UltraDict
+
+        return UltraDict(name=handle, create=False, shared_lock=True)
+
+    def end(self) -> None:
+        with contextlib.suppress(Exception):
+            self.mapping.unlink()
+
+
+class SharedMemoryDictionary(Store):
+    """Every write pickles the whole dictionary; the lock is asked for by an environment variable."""
+
+    name = "shared-memory-dict"
+
+    def make(self) -> Any:
+        os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
+        from shared_memory_dict import SharedMemoryDict
+
+        name = f"bench-{os.getpid()}"
+        self.mapping = SharedMemoryDict(name=name, size=1 << 26)
+        return name
+
+    def open(self, handle: Any) -> Any:
+        os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
+        from shared_memory_dict import SharedMemoryDict
+
+        return SharedMemoryDict(name=handle, size=1 << 26)
+
+    def end(self) -> None:
+        with contextlib.suppress(Exception):
+            self.mapping.shm.close()
+            self.mapping.shm.unlink()
+
+
+class _Lmdb:
+    def __init__(self, path: str) -> None:
+        import lmdb
+
+        self.environment = lmdb.open(path, map_size=1 << 30, sync=False, metasync=False)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        with self.environment.begin(write=True) as transaction:
+            transaction.put(key.encode(), memoryview(value).cast("B"))
+
+    def __getitem__(self, key: str) -> bytes:
+        with self.environment.begin() as transaction:
+            found = transaction.get(key.encode())
+        if found is None:
+            raise KeyError(key)
+        return bytes(found)
+
+
+class Lmdb(Store):
+    """A memory-mapped B-tree in /dev/shm, without syncs. Bytes only."""
+
+    name = "lmdb"
+
+    def make(self) -> Any:
+        self.path = tempfile.mkdtemp(prefix="bench-lmdb-", dir="/dev/shm")
+        return self.path
+
+    def open(self, handle: Any) -> Any:
+        return _Lmdb(handle)
+
+    def end(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Disk(Store):
+    """SQLite and files in /dev/shm."""
+
+    name = "diskcache"
+
+    def make(self) -> Any:
+        self.path = tempfile.mkdtemp(prefix="bench-disk-", dir="/dev/shm")
+        return self.path
+
+    def open(self, handle: Any) -> Any:
+        import diskcache
+
+        return diskcache.Cache(handle, size_limit=1 << 30, timeout=5)
+
+    def end(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+STORES: dict[str, type[Store]] = {
+    s.name: s for s in (Ours, Managed, Ultra, SharedMemoryDictionary, Lmdb, Disk)
+}
