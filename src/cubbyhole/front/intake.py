@@ -107,8 +107,8 @@ async def read_body(
 ) -> Buffer:
     """Read a body that did not come whole with the first message.
 
-    A large one goes straight into a reservation of the channel, so that it is copied once. Without a length (chunked) its parts
-    are kept until its size is known, within the same limit.
+    A large one goes straight into a reservation of the channel, so that it is copied once, and all bodies under way together take
+    no more memory than the channel has. One without a length (chunked) grows from reservation to reservation.
 
     Args:
         first: The first `http.request` message.
@@ -125,7 +125,7 @@ async def read_body(
     size_bytes = declared_size(scope, limit_bytes)
     part = first["body"]
     if size_bytes is None or size_bytes < RESERVE_FROM_BYTES:
-        return _joined(*await _read_parts(part, receive, limit_bytes), reserve)
+        return await _read_unmeasured(part, receive, limit_bytes, reserve)
     try:
         reservation = reserve(size_bytes)
     except EntryTooLarge as error:
@@ -151,34 +151,57 @@ async def read_body(
     return reservation
 
 
-async def _read_parts(
-    part: bytes, receive: Callable[[], Awaitable[Any]], limit_bytes: int
-) -> tuple[list[bytes], int]:
-    parts = [part]
-    total = len(part)
+async def _read_unmeasured(
+    part: bytes,
+    receive: Callable[[], Awaitable[Any]],
+    limit_bytes: int,
+    reserve: Callable[[int], Any],
+) -> Buffer:
+    body = _GrowingBody(limit_bytes, reserve)
     more = True
-    while more:
-        if total > limit_bytes:
-            raise BodyTooLarge(total, limit_bytes, unread=True)
+    while True:
+        body.add(part, unread=more)
+        if not more:
+            return body.finish()
         message = await receive()
         if message["type"] != "http.request":
             raise ClientLeft
         part = message.get("body", b"")
         more = message.get("more_body", False)
-        parts.append(part)
-        total += len(part)
-    if total > limit_bytes:
-        raise BodyTooLarge(total, limit_bytes, unread=False)
-    return parts, total
 
 
-def _joined(parts: list[bytes], total: int, reserve: Callable[[int], Any]) -> Buffer:
-    if total < RESERVE_FROM_BYTES:
-        return b"".join(parts)
-    reservation = reserve(total)
-    with memoryview(reservation).cast("B") as view:
-        start = 0
-        for part in parts:
-            view[start : start + len(part)] = part
-            start += len(part)
-    return reservation
+class _GrowingBody:
+    """A body whose size is not known: kept in a reservation that is replaced by one of twice its size when it is full."""
+
+    def __init__(self, limit_bytes: int, reserve: Callable[[int], Any]) -> None:
+        self._limit_bytes = limit_bytes
+        self._reserve = reserve
+        self._room: Any = bytearray(RESERVE_FROM_BYTES)
+        self._room_bytes = RESERVE_FROM_BYTES
+        self._total = 0
+
+    def add(self, part: bytes, *, unread: bool) -> None:
+        end = self._total + len(part)
+        if end > self._limit_bytes:
+            raise BodyTooLarge(end, self._limit_bytes, unread=unread)
+        if end > self._room_bytes:
+            try:
+                self._move(min(max(end, 2 * self._room_bytes), self._limit_bytes))
+            except EntryTooLarge as error:
+                raise BodyTooLarge(end, self._limit_bytes, unread=unread) from error
+        with memoryview(self._room).cast("B") as view:
+            view[self._total : end] = part
+        self._total = end
+
+    def finish(self) -> Buffer:
+        if self._total < RESERVE_FROM_BYTES:
+            return bytes(self._room[: self._total])
+        if self._total != self._room_bytes:
+            self._move(self._total)
+        return self._room
+
+    def _move(self, size_bytes: int) -> None:
+        room = self._reserve(size_bytes)
+        with memoryview(room).cast("B") as new, memoryview(self._room).cast("B") as old:
+            new[: self._total] = old[: self._total]
+        self._room, self._room_bytes = room, size_bytes

@@ -62,11 +62,9 @@ class Lane:
         self._endpoint = endpoint
         self._timeout_s = settings.endpoints[endpoint].timeout_s
         self._retry = settings.endpoints[endpoint].retry_on_worker_death
-        self._limit_bytes = (
-            settings.arena_bytes
-            if settings.max_payload_bytes is None
-            else settings.max_payload_bytes
-        )
+        self._limit_bytes = settings.arena_bytes  # what the channel can hold
+        if settings.max_payload_bytes is not None:
+            self._limit_bytes = min(self._limit_bytes, settings.max_payload_bytes)
         self._timing = settings.server_timing
         self._plain = not (settings.server_timing or desk.response_hooks)
         self._guarded = guarded

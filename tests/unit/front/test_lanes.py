@@ -16,6 +16,8 @@ from tests.unit.front.house import EchoAPI, House, StreamAPI
 
 import cubbyhole as ls
 from cubbyhole.core.entries import Chunk, Failure, RequestMeta, Result, ResultMeta
+from cubbyhole.core.errors import EntryTooLarge
+from cubbyhole.front.intake import BodyTooLarge, read_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -125,7 +127,7 @@ async def test_gzip_is_valid_and_whole(lane: str) -> None:
 
 
 @pytest.mark.parametrize("lane", LANES)
-@pytest.mark.parametrize("size", [0, 1, 31 * 1024, 33 * 1024, 5 << 20])
+@pytest.mark.parametrize("size", [0, 1, 31 * 1024, 32 * 1024, 33 * 1024, 5 << 20])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 async def test_a_body_of_any_size_arrives_whole(lane: str, size: int, chunked: bool) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
@@ -155,6 +157,26 @@ async def test_a_large_body_is_written_straight_into_the_channel(lane: str) -> N
         await client.post("/predict", content=b"x" * (2 << 20))
         await client.post("/predict", content=b"x")
     assert [kind.__name__ for kind in kinds] == ["MemoryReservation", "bytes"]
+
+
+async def test_a_body_without_a_length_is_bounded_by_the_channel_while_it_grows() -> None:
+    """Many uploads of unknown size at once must not fill the front's own memory."""
+    reserved: list[int] = []
+
+    def reserve(size_bytes: int) -> bytearray:
+        reserved.append(size_bytes)
+        if size_bytes > 300_000:
+            raise EntryTooLarge("no room")
+        return bytearray(size_bytes)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x" * 50_000, "more_body": True}
+
+    first = {"type": "http.request", "body": b"x" * 50_000, "more_body": True}
+    with pytest.raises(BodyTooLarge) as caught:
+        await read_body(first, receive, {"headers": []}, 1 << 30, reserve)
+    assert caught.value.unread
+    assert reserved == [65536, 131072, 262144, 524288]
 
 
 @pytest.mark.parametrize("lane", LANES)
