@@ -29,3 +29,4 @@ class SingleLoop(LitLoop):
         while not stopping():
             for entry in claim(1, place.idle_wait_s):
                 deliver(entry, answer(entry))
+                del entry  # its body is a lease of the segment; the next one may be hours away

@@ -50,6 +50,7 @@ class StreamingLoop(LitLoop):
                     pump(place, task)
                 else:
                     place.deliver(entry, runner.finish(task))
+                del entry, task  # they hold a lease of the segment; the next one may be hours away
 
 
 class BatchedStreamingLoop(LitLoop):

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker that waits for its next request holds nothing of the last: its body is memory that others need."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.conftest import poll_until
+from tests.unit.worker.desks import Desk
+
+from cubbyhole.api.lit_api import LitAPI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Plain(LitAPI):
+    def predict(self, x: Any) -> Any:
+        return x
+
+
+class Batched(LitAPI):
+    def predict(self, x: Any) -> Any:
+        return list(x)
+
+
+class Streaming(LitAPI):
+    def predict(self, x: Any) -> Iterator[Any]:
+        yield x
+
+    def encode_response(self, output: Any) -> Iterator[Any]:
+        for value in output:
+            yield {"output": value}
+
+
+class BatchedStreaming(Streaming):
+    def predict(self, x: Any) -> Iterator[Any]:
+        yield list(x)
+
+    def encode_response(self, output: Any) -> Iterator[Any]:
+        for values in output:
+            yield [{"output": value} for value in values]
+
+
+@pytest.mark.parametrize(
+    "lit_api",
+    [
+        Plain(),
+        Batched(max_batch_size=4),
+        Streaming(stream=True),
+        BatchedStreaming(stream=True, max_batch_size=4),
+    ],
+    ids=lambda lit_api: type(lit_api).__name__,
+)
+def test_a_waiting_worker_holds_no_entry(lit_api: LitAPI) -> None:
+    claimed: list[weakref.ref[Any]] = []
+    desk = Desk(lit_api)
+    port = desk.place.port
+    claim = port.claim
+
+    def noted(max_entries: int, wait_s: float) -> list[Any]:
+        entries = claim(max_entries, wait_s)
+        claimed.extend(weakref.ref(entry) for entry in entries)
+        return entries
+
+    port.claim = noted  # type: ignore[method-assign]
+    with desk:
+        desk.ask({"input": 1})
+        assert len(claimed) == 1
+        poll_until(lambda: claimed[0]() is None, timeout_s=3.0)
