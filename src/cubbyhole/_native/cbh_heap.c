@@ -154,8 +154,13 @@ static bool steal_extent(cbh_segment *s, uint32_t extent, uint64_t word) {
     // SYNC(block-grabbed): pairs with grab(); from here on its compare-and-swap fails, or ours does.
     if (!atomic_compare_exchange_strong(&holders[done], &free_word, CBH_STEALING | me(s))) break;
   }
-  bool all = done == blocks && atomic_compare_exchange_strong(&extent_words(s)[extent], &word, (uint64_t)CBH_EXTENT_FREE);
-  if (all) madvise(s->base + block_offset(s, extent, 0, 0), CBH_EXTENT_BYTES, MADV_REMOVE);
+  // TAKING while its pages go back: were it FREE already, the next owner's first values would go with them.
+  uint64_t taking = extent_word(s, CBH_EXTENT_TAKING, 1);
+  bool all = done == blocks && atomic_compare_exchange_strong(&extent_words(s)[extent], &word, taking);
+  if (all) {
+    madvise(s->base + block_offset(s, extent, 0, 0), CBH_EXTENT_BYTES, MADV_REMOVE);
+    atomic_compare_exchange_strong(&extent_words(s)[extent], &taking, (uint64_t)CBH_EXTENT_FREE);
+  }
   for (uint32_t i = 0; i < done; i++) atomic_fetch_and(&holders[i], ~(CBH_STEALING | me(s)));
   return all;
 }
@@ -166,21 +171,22 @@ static bool owner_gone(const cbh_segment *s, uint64_t word) {
 }
 
 // ------------------------------------------------------------------ runs: blocks larger than a class
+// `head` is the word of the first extent, TAKING by us: two who gave the same pages back would wipe what the next one wrote.
 static void release_run(cbh_segment *s, uint32_t extent, uint32_t length, uint64_t head) {
-  uint64_t low = head & 0xffffff00ull;
   madvise(s->base + block_offset(s, extent, 0, 0), (uint64_t)length << CBH_EXTENT_SHIFT, MADV_REMOVE);
   for (uint32_t i = length; i-- > 1;) {
-    uint64_t tail = (uint64_t)i << 32 | low | CBH_EXTENT_TAIL;  // exactly ours: a tail that others took since stays
-    atomic_compare_exchange_strong(&extent_words(s)[extent + i], &tail, (uint64_t)CBH_EXTENT_FREE);
+    uint64_t tail = atomic_load(&extent_words(s)[extent + i]);  // whoever wrote it: it belongs to this head, or is none of ours
+    if (kind_of(tail) == CBH_EXTENT_TAIL && length_of(tail) == i)
+      atomic_compare_exchange_strong(&extent_words(s)[extent + i], &tail, (uint64_t)CBH_EXTENT_FREE);
   }
   atomic_compare_exchange_strong(&extent_words(s)[extent], &head, (uint64_t)CBH_EXTENT_FREE);
 }
 
 static bool lift_run(cbh_segment *s, uint32_t extent, uint64_t word) {
   word_t *holders = holder_words(s, extent);
-  uint64_t free_word = 0, taking = (word & ~0xffull) | CBH_EXTENT_TAKING;
   uint32_t length = length_of(word);
-  if (length == 0 || extent + length > s->header->extent_count) return false;
+  uint64_t free_word = 0, taking = extent_word(s, CBH_EXTENT_TAKING, length);
+  if (length == 0 || extent + (uint64_t)length > s->header->extent_count) return false;
   if (!atomic_compare_exchange_strong(holders, &free_word, CBH_STEALING | me(s))) return false;
   bool ours = atomic_compare_exchange_strong(&extent_words(s)[extent], &word, taking);
   if (ours) release_run(s, extent, length, taking);
@@ -254,7 +260,10 @@ static uint64_t lift_all(cbh_segment *s) {
       if (lift_run(s, extent, word)) freed += (uint64_t)length_of(word) << CBH_EXTENT_SHIFT;
     } else if (kind == CBH_EXTENT_TAKING && owner_gone(s, word)) {
       uint32_t length = length_of(word);
-      if (length && extent + length <= s->header->extent_count) release_run(s, extent, length, word);
+      uint64_t taking = extent_word(s, CBH_EXTENT_TAKING, length);
+      if (length && extent + (uint64_t)length <= s->header->extent_count &&
+          atomic_compare_exchange_strong(&extent_words(s)[extent], &word, taking))
+        release_run(s, extent, length, taking);
     } else if (kind == CBH_EXTENT_TAIL && owner_gone(s, word)) {
       uint32_t back = length_of(word);
       uint64_t head = back && back <= extent ? atomic_load(&extent_words(s)[extent - back]) : 0;
@@ -265,7 +274,7 @@ static uint64_t lift_all(cbh_segment *s) {
   return freed;
 }
 
-uint64_t cbh_trim(cbh_segment *s) { return lift_all(s); }
+uint64_t cbh_trim(cbh_segment *s) { return s->place < CBH_PLACES ? lift_all(s) : 0; }
 
 // ------------------------------------------------------------------ hand out
 int64_t cbh_alloc(cbh_segment *s, uint64_t bytes) {
