@@ -182,7 +182,10 @@ class Desk:
 
     def next_deadline_ns(self) -> int:
         """Return the earliest deadline of an entry that is or was here."""
-        return self._deadlines[0][0] if self._deadlines else NEVER_NS
+        try:
+            return self._deadlines[0][0]
+        except IndexError:  # not asked first: another thread may take the last one
+            return NEVER_NS
 
     def expire_one(self, request_id: int) -> None:
         """Answer an unclaimed entry whose deadline passed."""
@@ -190,6 +193,17 @@ class Desk:
         if held is not None and held.state == READY:
             self._count_ready(held.entry.endpoint, -1)
             self._expire(held)
+
+    def fail(self, request_id: int, failure: Failure) -> None:
+        """Fail an entry, whoever holds it."""
+        held = self._held.get(request_id)
+        if held is None or held.state == DONE:
+            return
+        if held.state == READY:
+            self._count_ready(held.entry.endpoint, -1)
+        else:
+            self._count_held(held.owner_index, -1)
+        self._end(held, failure)
 
     def claimed(self, request_id: int, owner: Any, owner_index: int, claimed_ns: int) -> None:
         """Learn that a worker has taken an entry by itself, where the desk does not give."""
@@ -274,8 +288,12 @@ class Desk:
         return True
 
     def collect(self) -> list[Collected]:
-        """Return what is new; final outcomes free their slots, ended streams stay until their chunks were taken."""
+        """Answer what expired, and return what is new."""
         self.expire()
+        return self.news()
+
+    def news(self) -> list[Collected]:
+        """Return what is new; final outcomes free their slots, ended streams stay until their chunks were taken."""
         if not self._news:
             return []
         news, self._news = self._news, []

@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cubbyhole.testing.channel_checks_carry import CARRY_CHECKS
-from cubbyhole.testing.channel_checks_death import DEATH_CHECKS, FENCE_CHECKS
+from cubbyhole.testing.channel_checks_death import DEATH_CHECKS
+from cubbyhole.testing.channel_checks_fence import FENCE_CHECKS
 from cubbyhole.testing.channel_checks_life import LIFE_CHECKS
+from cubbyhole.testing.channel_checks_limits import LIMIT_CHECKS
 from cubbyhole.testing.channel_stage import ContractBroken, Stage
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def channel_checks(*, processes: bool = True) -> list[ChannelCheck]:
     """Return all checks; without `processes` those that need no second process."""
     checks = [
         ChannelCheck(act.__name__, act, processes=False)
-        for act in (*CARRY_CHECKS, *LIFE_CHECKS, *FENCE_CHECKS)
+        for act in (*CARRY_CHECKS, *LIMIT_CHECKS, *LIFE_CHECKS, *FENCE_CHECKS)
     ]
     if processes:
         checks += [ChannelCheck(act.__name__, act, processes=True) for act in DEATH_CHECKS]
