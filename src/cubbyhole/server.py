@@ -106,7 +106,8 @@ class LitServer:
         self.callbacks = options.list_callbacks(callbacks)
         self.middlewares = options.check_middlewares(middlewares)
         self.loggers = options.list_loggers(loggers)
-        self.fast_queue, self.monitor_internal, self.uvicorn_graceful_timeout = fast_queue, 2, 30
+        self.fast_queue = options.check_fast_queue(fast_queue)
+        self.monitor_internal, self.uvicorn_graceful_timeout = 2, 30
         self.inference_workers: list[Any] = []
         self.devices = list_devices(choose_accelerator(accelerator), devices)
         self._running: Any = None

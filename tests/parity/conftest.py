@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from cubbyhole.server import LitServer
     from cubbyhole.testing.serving import Served
+
+
+if find_spec("cubbyhole.worker.loops.continuous") is None:
+    collect_ignore = ["test_section_19_loops.py"]
 
 
 @pytest.fixture(scope="module")

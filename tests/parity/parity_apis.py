@@ -351,3 +351,17 @@ class Embed(ls.LitAPI):
     def predict(self, x):
         texts = [x] if isinstance(x, str) else x
         return np.array([[len(text), 0.5, 0.25] for text in texts], dtype="float32")
+
+
+class NotThreadSafe(ls.LitAPI):
+    """Answers with how many requests were in predict at once."""
+
+    def setup(self, device):
+        self.inside = 0
+
+    def predict(self, x):
+        self.inside += 1
+        time.sleep(0.01)
+        seen = self.inside
+        self.inside -= 1
+        return seen

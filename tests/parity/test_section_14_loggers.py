@@ -40,4 +40,4 @@ def test_values_reach_all_loggers_in_one_other_process(tmp_path: Path) -> None:
 
 def test_logging_without_a_logger_warns() -> None:
     with pytest.warns(UserWarning, match=r"Logging event \('k', 'v'\) attempted without a config"):
-        assert Square().log("k", "v") is None  # type: ignore[func-returns-value]
+        assert Square().log("k", "v") is None

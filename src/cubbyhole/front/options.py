@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -202,3 +203,17 @@ def check_run(host: str, num_api_servers: int | None, api_server_worker_type: st
         raise ValueError("num_api_servers must be greater than 0")
     if api_server_worker_type not in {None, "process", "thread"}:
         raise ValueError("Invalid value for api_server_worker_type. Must be 'process' or 'thread'")
+    if api_server_worker_type == "thread":
+        warnings.warn(
+            "api_server_worker_type='thread' has no effect: fronts are processes.", stacklevel=3
+        )
+
+
+def check_fast_queue(fast_queue: bool) -> bool:
+    """Return LitServe's switch for its ZeroMQ transport, and say that there is nothing to switch."""
+    if fast_queue:
+        warnings.warn(
+            "fast_queue has no effect: requests travel in shared memory. LitServer(channel=...) has other ways.",
+            stacklevel=3,
+        )
+    return fast_queue
