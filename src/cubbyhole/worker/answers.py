@@ -147,6 +147,11 @@ def _text(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """For `to_json`: what it does not know, as FastAPI's jsonable_encoder would take it, and arrays."""
+    if hasattr(value, "__await__") and hasattr(value, "close"):
+        value.close()
+        raise TypeError(
+            "A hook is a coroutine function, but the API is synchronous. Make it LitAPI(enable_async=True)."
+        )
     if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
         return value.tolist()
     if hasattr(value, "__fspath__"):

@@ -118,6 +118,7 @@ def run_worker(arguments: WorkerArguments) -> None:
             "worker ends: worker=%d code=%s error=%r", arguments.index, error.code, str(error)
         )
         raise SystemExit(1) from error
+    place.finish_asides()
     place.port.close()
     arguments.roster.set_state(cell, ProcessState.FINISHED)
 

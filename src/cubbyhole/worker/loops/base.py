@@ -80,12 +80,25 @@ class Workplace:
         self.callbacks = callbacks or []
         self.idle_wait_s = idle_wait_s
         self.stopping = threading.Event()
+        self._asides: list[threading.Thread] = []
 
     def claim(self, max_entries: int, wait_s: float) -> list[ClaimedEntry]:
         """Claim and beat."""
         entries = self.port.claim(max_entries, wait_s)
         self.beat()
         return entries
+
+    def start_aside(self, work: Callable[..., None], *args: Any) -> None:
+        """Do work that waits for a slow client in a thread of its own."""
+        thread = threading.Thread(target=work, args=args, daemon=True, name="aside")
+        self._asides = [other for other in self._asides if other.is_alive()]
+        self._asides.append(thread)
+        thread.start()
+
+    def finish_asides(self) -> None:
+        """Wait for that work, at the end."""
+        for thread in self._asides:
+            thread.join()
 
     def refuses(self, entry: ClaimedEntry) -> bool:
         """Answer an entry that must not be run any more. True if it was one."""
@@ -160,6 +173,7 @@ class LitLoop:
     """
 
     worker_id: int | None = None  # within the API; set in the worker
+    first_wait_s = 1.0  # how long `get_batch_requests` waits for its first request
 
     def pre_setup(self, lit_api: Any, spec: Any = None) -> None:
         """Check that the LitAPI suits the loop; called when the server is made."""
@@ -174,6 +188,60 @@ class LitLoop:
         from cubbyhole.worker.loops.custom import serve_custom
 
         serve_custom(self, place)
+
+    def get_request(
+        self, request_queue: Any, block: bool = True, timeout: float | None = None
+    ) -> Any:
+        """Take a request from the queue, or None."""
+        import queue
+
+        try:
+            return request_queue.get(block, timeout)
+        except queue.Empty:
+            return None
+
+    def get_batch_requests(
+        self, lit_api: Any, request_queue: Any, transport: Any
+    ) -> tuple[list[tuple[Any, Any, Any]], list[Any]]:
+        """Take a batch: ((response queue, uid, payload) of each, those that waited too long: none here)."""
+        del transport
+        batch: list[tuple[Any, Any, Any]] = []
+        close_s: float | None = None
+        while len(batch) < lit_api.max_batch_size:
+            wait_s = None if close_s is None else max(0.0, close_s - time.monotonic())
+            request = self.get_request(request_queue, wait_s != 0.0, wait_s or self.first_wait_s)
+            if request is None or request[1] is None:
+                break
+            batch.append((request[0], request[1], request[3]))
+            if close_s is None:
+                close_s = time.monotonic() + lit_api.batch_timeout
+        return batch, []
+
+    def put_response(
+        self,
+        transport: Any,
+        response_queue_id: Any,
+        uid: Any,
+        response_data: Any,
+        status: Any,
+        response_type: Any,
+    ) -> None:
+        """Answer a request, or send a chunk."""
+        item = (uid, (response_data, status, response_type, self.worker_id))
+        transport.send(item, consumer_id=response_queue_id)
+
+    def put_error_response(
+        self, transport: Any, response_queue_id: Any, uid: Any, error: Exception
+    ) -> None:
+        """Fail a request."""
+        item = (uid, (error, "ERROR", "REGULAR", self.worker_id))
+        transport.send(item, consumer_id=response_queue_id)
+
+    def populate_context(self, context: Any, request: Any, lit_spec: Any = None) -> None:
+        """Fill a request's context by the spec."""
+        populate = getattr(lit_spec, "populate_context", None)
+        if populate is not None:
+            populate(context, request)
 
     def run(
         self,

@@ -87,6 +87,8 @@ class Transport:
             return
         word = getattr(status, "value", status)
         streams = getattr(response_type, "name", response_type) == "STREAMING"
+        if word == "START":
+            return
         if word == "ERROR":
             self._end(task, self._failure(data))
         elif word == "FINISH_STREAMING":

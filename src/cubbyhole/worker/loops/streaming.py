@@ -10,7 +10,6 @@ Owns:  the backlogs of one batch.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Chunk, Failure, Result
@@ -220,6 +219,10 @@ class TaskStream:
             self.queue(self.task.renderer.finish())
         return Result(b"", *self.task.head)
 
+    def drop(self) -> None:
+        """Forget the backlog."""
+        self.backlog, self.backlog_bytes = [], 0
+
     def settle(self) -> None:
         """Send what is left and the outcome, however slowly the client reads."""
         self.flush(patiently=True)
@@ -288,12 +291,15 @@ class BatchStreams:
         """Deliver ended streams; those with a backlog in a thread, as the next batch must not wait for them."""
         ended, self._ended = self._ended, []
         for stream in ended:
-            if stream.flush(patiently=False):
-                self._place.deliver(stream.task.entry, stream.outcome or CANCELLED)
-            else:
-                threading.Thread(
-                    target=_settle, args=(stream,), daemon=True, name="backlog"
-                ).start()
+            settle_late(stream)
+
+
+def settle_late(stream: TaskStream) -> None:
+    """Deliver an ended stream; with a backlog in a thread, as nobody else shall wait for its client."""
+    if stream.flush(patiently=False):
+        stream.settle()
+    else:
+        stream.place.start_aside(_settle, stream)
 
 
 def _settle(stream: TaskStream) -> None:
