@@ -28,7 +28,7 @@ from cubbyhole.core.errors import ChannelError
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.observe import log
 from cubbyhole.worker.loops.base import LitLoop, Workplace, runs_itself
-from cubbyhole.worker.runner import Runner
+from cubbyhole.worker.runner import Runner, run_setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +130,7 @@ def set_up(arguments: WorkerArguments) -> bool:
     if arguments.log_sink is not None:
         lit_api.set_logger_queue(arguments.log_sink)
     callbacks.trigger_event("on_before_setup", lit_api=lit_api)
-    problem = Runner.set_up(lit_api, arguments.device)
+    problem = run_setup(lit_api, arguments.device)
     if problem is not None:
         logger.error(
             "setup failed: worker=%d path=%s device=%s error=%r",

@@ -71,8 +71,8 @@ class Raised:
         self.error = error
 
 
-class Runner:
-    """Runs the hooks of one LitAPI."""
+class SyncRunner:
+    """Runs the hooks of a synchronous LitAPI, and contains what user code raises."""
 
     def __init__(
         self,
@@ -97,15 +97,6 @@ class Runner:
         if self._is_plain():
             self.answer = self._plain_answer()
 
-    @staticmethod
-    def set_up(lit_api: LitAPI, device: str) -> Raised | None:
-        """Run `setup`; what it raises, or None."""
-        try:
-            lit_api.setup(device)
-        except Exception as error:  # noqa: BLE001  (main.py logs it)
-            return Raised(error)
-        return None
-
     # Containment.
 
     def attempt(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -115,24 +106,10 @@ class Runner:
         except Exception as error:  # noqa: BLE001  (logged by contain)
             return self.contain(error)
 
-    async def attempt_async(self, awaitable: Awaitable[Any]) -> Any:
-        """Await user code; return what it returns, or the `Failure` that stands for what it raised."""
-        try:
-            return await awaitable
-        except Exception as error:  # noqa: BLE001  (logged by contain)
-            return self.contain(error)
-
     def attempt_quietly(self, call: Callable[..., Any], *args: Any) -> Any:
         """As `attempt`, but a failure is `Raised` and not logged: the caller can do something about it."""
         try:
             return call(*args)
-        except Exception as error:  # noqa: BLE001  (the caller logs it)
-            return Raised(error)
-
-    async def attempt_quietly_async(self, awaitable: Awaitable[Any]) -> Any:
-        """As `attempt_async`, but a failure is `Raised` and not logged."""
-        try:
-            return await awaitable
         except Exception as error:  # noqa: BLE001  (the caller logs it)
             return Raised(error)
 
@@ -228,10 +205,10 @@ class Runner:
             output = self.predict_hook.call(value, context, task.cancelled)
             if not hasattr(output, "__next__"):
                 fire(self.events.after_predict)
-            outputs.append(self.encode(task, output, context))
+            outputs.append(self._encode(task, output, context))
         return self.render(task, outputs)
 
-    def encode(self, task: Task, output: Any, context: Any) -> Any:
+    def _encode(self, task: Task, output: Any, context: Any) -> Any:
         """Run `encode_response` for one output; with a spec, the list of its steps. Raises what user code raises."""
         fire(self.events.before_encode)
         encoded = self.encode_hook.call(output, context, task.cancelled)
@@ -262,7 +239,32 @@ class Runner:
         words = self.attempt(task.renderer.fail, failure)
         return b"" if isinstance(words, Failure) else words
 
-    # The same, asynchronous.
+    def read_only(self, entry: ClaimedEntry) -> Task:
+        """Read an entry for a loop of the user's, which decodes by itself."""
+        task = Task(entry)
+        task.failure = self.attempt(self._read_only, task)
+        return task
+
+    def _read_only(self, task: Task) -> None:
+        task.inputs = self.open_requests(task)
+
+
+class Runner(SyncRunner):
+    """Runs the hooks of one LitAPI, of either kind."""
+
+    async def attempt_async(self, awaitable: Awaitable[Any]) -> Any:
+        """Await user code; return what it returns, or the `Failure` that stands for what it raised."""
+        try:
+            return await awaitable
+        except Exception as error:  # noqa: BLE001  (logged by contain)
+            return self.contain(error)
+
+    async def attempt_quietly_async(self, awaitable: Awaitable[Any]) -> Any:
+        """As `attempt_async`, but a failure is `Raised` and not logged."""
+        try:
+            return await awaitable
+        except Exception as error:  # noqa: BLE001  (the caller logs it)
+            return Raised(error)
 
     async def answer_async(self, entry: ClaimedEntry) -> Result | Failure:
         """Run an entry whose hooks are coroutines; synchronous ones of the user run in a thread."""
@@ -275,15 +277,6 @@ class Runner:
         if task.failure is None:
             fire(self.events.after_decode)
         return task
-
-    def read_only(self, entry: ClaimedEntry) -> Task:
-        """Read an entry for a loop of the user's, which decodes by itself."""
-        task = Task(entry)
-        task.failure = self.attempt(self._read_only, task)
-        return task
-
-    def _read_only(self, task: Task) -> None:
-        task.inputs = self.open_requests(task)
 
     async def decode_silently_async(self, entry: ClaimedEntry) -> Task:
         """Read and decode an entry of a batch, for which events are triggered once."""
@@ -396,3 +389,12 @@ def fire(event: Callable[[], None] | None) -> None:
 def _spec_reader(spec: Any) -> Callable[[Any, bytes], Any]:
     nothing = RequestMeta()
     return lambda body, meta: spec.read_request(body, decode_meta(meta) if meta else nothing)
+
+
+def run_setup(lit_api: LitAPI, device: str) -> Raised | None:
+    """Run `setup`; what it raises, or None."""
+    try:
+        lit_api.setup(device)
+    except Exception as error:  # noqa: BLE001  (main.py logs it)
+        return Raised(error)
+    return None

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
+from tests.conftest import poll_until
+from tests.unit.worker.desks import Desk
 
 from cubbyhole.api.lit_api import LitAPI
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.worker.loops import batched
-from tests.conftest import poll_until
-from tests.unit.worker.desks import Desk
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Doubling(LitAPI):

@@ -6,20 +6,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.conftest import poll_until
+from tests.unit.worker.desks import Desk
 
 from cubbyhole.api.lit_api import LitAPI
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.worker.loops.continuous import ContinuousBatchingLoop
 from cubbyhole.worker.loops.outputs import LitAPIStatus, Output
-from tests.conftest import poll_until
-from tests.unit.worker.desks import Desk
 
 
 class Counting(LitAPI):
     """Counts up to what was asked for, one number a step."""
 
     def setup(self, device: Any) -> None:
-        self.active: dict[str, list[int]] = {}
+        self.active: dict[str, list[Any]] = {}
         self.most = 0
         self.removed: list[str] = []
 

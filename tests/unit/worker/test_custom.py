@@ -7,11 +7,12 @@ import asyncio
 import queue
 from typing import Any
 
+from tests.unit.worker.desks import Desk
+
 from cubbyhole.api.lit_api import LitAPI
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.worker.loops.base import LitLoop
 from cubbyhole.worker.loops.outputs import LitAPIStatus, LoopResponseType
-from tests.unit.worker.desks import Desk
 
 
 class Api(LitAPI):
@@ -22,7 +23,7 @@ class Api(LitAPI):
 class ByRun(LitLoop):
     """As in LitServe's documentation: one request a call."""
 
-    def run(  # type: ignore[override]
+    def run(
         self,
         lit_api: Any,
         device: str,
@@ -56,7 +57,7 @@ class ByCall(ByRun):
             while True:
                 item = args[3].get(timeout=0.1)
                 if item[1] is None:
-                    return
+                    return None
                 self.put_response(
                     args[4], item[0], item[1], [item[3]], LitAPIStatus.OK, LoopResponseType.REGULAR
                 )
@@ -65,7 +66,7 @@ class ByCall(ByRun):
 
 
 class Streaming(LitLoop):
-    def run(self, lit_api: Any, *args: Any) -> None:  # type: ignore[override]
+    def run(self, lit_api: Any, *args: Any) -> None:
         batch, _ = self.get_batch_requests(lit_api, args[2], args[3])
         for response_queue_id, uid, payload in batch:
             words = LoopResponseType.STREAMING
@@ -76,7 +77,7 @@ class Streaming(LitLoop):
 
 
 class Coroutine(LitLoop):
-    async def run(self, lit_api: Any, *args: Any) -> None:  # type: ignore[override]
+    async def run(self, lit_api: Any, *args: Any) -> None:
         item = await asyncio.to_thread(self.get_request, args[2], True, 0.1)
         if item is None or item[1] is None:
             return

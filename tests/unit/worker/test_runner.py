@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.conftest import poll_until
+from tests.unit.worker.desks import Desk
 
 from cubbyhole.api.callbacks import Callback
 from cubbyhole.api.lit_api import LitAPI
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.worker.runner import Runner
-from tests.conftest import poll_until
-from tests.unit.worker.desks import Desk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -8,11 +8,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from cubbyhole.api.lit_api import LitAPI
-from cubbyhole.core.errors import HTTPError
 from tests.conftest import poll_until
 from tests.unit.worker.desks import Desk
+
+from cubbyhole.api.lit_api import LitAPI
+from cubbyhole.core.entries import Failure
+from cubbyhole.core.errors import HTTPError
+from cubbyhole.worker import shared_streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -114,22 +116,30 @@ def test_a_slow_client_slows_its_generator(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["batch", "async_batch"])
-def test_a_slow_client_does_not_slow_the_others_of_its_batch(kind: str) -> None:
+def test_a_slow_client_does_not_slow_the_others_of_its_batch(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets a backlog; when that is full the batch waits a little, then the client is given up."""
+    monkeypatch.setattr(shared_streams, "BACKLOG_BYTES", 10_000)
+    monkeypatch.setattr(shared_streams, "STUCK_S", 0.1)
     api = make(kind, batch_timeout=5.0)
     with Desk(api, credit_bytes=1000) as desk:
         slow, fast = desk.submit("slow"), desk.submit("fast")
-        taken = 0
+        taken_bytes = 0
 
         def fast_goes_on() -> bool:
-            nonlocal taken
+            nonlocal taken_bytes
             desk.front.collect()
-            taken += len(desk.front.take_chunks(fast).chunks)
-            return taken > 100
+            taken_bytes += sum(map(len, desk.front.take_chunks(fast).chunks))
+            return taken_bytes > 100_000
 
         poll_until(fast_goes_on)
-        desk.front.cancel(slow)
         desk.front.cancel(fast)
         assert api.closed.wait(5)
+        first = desk.front.take_chunks(slow)
+        assert first.chunks
+        assert isinstance(first.end, Failure)
+        assert first.end.code == "slow_client"
 
 
 class Failing(LitAPI):

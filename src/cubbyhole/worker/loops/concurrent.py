@@ -19,8 +19,9 @@ from cubbyhole.core.entries import Chunk, Failure, Result
 from cubbyhole.core.errors import ChannelFull, EntryTooLarge, StaleOwner
 from cubbyhole.worker.batches import Batch
 from cubbyhole.worker.loops.base import CANCELLED, ROOM_STEP_S, ROOM_WAIT_S
-from cubbyhole.worker.loops.streaming import BatchStreams, checked
+from cubbyhole.worker.loops.streaming import checked
 from cubbyhole.worker.runner import END, Raised, fire
+from cubbyhole.worker.shared_streams import BatchStreams
 from cubbyhole.worker.streams import close_async, each, steps_async
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ class Desk:
                 if step is END or isinstance(step, Raised):
                     break
                 started = True
-                while streams.push(step, patiently=False):
-                    step = [None] * len(batch.places)
+                streams.push(step)
+                while streams.is_stuck():
                     await self.credit()
                 if not streams.open:
                     break
@@ -233,7 +234,6 @@ class Desk:
             streams.open.clear()
         else:
             streams.fail_all(runner.contain(step.error))
-        streams.flush()
 
     # Answering.
 

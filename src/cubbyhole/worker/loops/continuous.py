@@ -21,8 +21,8 @@ from cubbyhole.api.lit_api import LitAPI, overrides
 from cubbyhole.core.entries import Failure
 from cubbyhole.worker.loops.base import CANCELLED, LitLoop
 from cubbyhole.worker.loops.outputs import LitAPIStatus, Output
-from cubbyhole.worker.loops.streaming import BACKLOG_BYTES, TaskStream, settle_late
 from cubbyhole.worker.runner import Raised
+from cubbyhole.worker.shared_streams import BACKLOG_BYTES, SLOW, TaskStream
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import ClaimedEntry, Result
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FAILED = Failure("predict_failed", message="step() gave an Output with status ERROR")
-TOO_SLOW = Failure("slow_client", 503, "The client reads too slowly.", message="backlog is full")
 
 
 class ContinuousBatchingLoop(LitLoop):
@@ -150,8 +149,8 @@ class _Ward:
         for stream, _ in list(self._streams.values()):
             if stream.task.entry.cancelled:
                 self._end(stream, CANCELLED)
-            elif not stream.flush(patiently=False) and stream.backlog_bytes > BACKLOG_BYTES:
-                self._end(stream, TOO_SLOW)
+            elif not stream.flush() and stream.backlog_bytes > BACKLOG_BYTES:
+                self._end(stream, SLOW)
         if not outputs:
             time.sleep(self._sleep_s)
 
@@ -191,10 +190,7 @@ class _Ward:
             del self._streams[uid]
             if remove is not None:
                 self._runner.attempt(remove, uid)
-        if outcome is TOO_SLOW:
-            stream.drop()
         stream.close(outcome)
-        settle_late(stream)
 
 
 class _Predictor:
