@@ -200,4 +200,4 @@ def test_public_attributes_are_litserves() -> None:
     assert server.uvicorn_graceful_timeout == 30
     assert server.active_requests == 0
     assert ls.LitServer(Square()).active_requests is None
-    assert api.request_timeout == 30
+    assert server.lit_apis[0].request_timeout == 30
