@@ -18,6 +18,7 @@ import json
 import typing
 from collections.abc import Hashable
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
@@ -108,8 +109,11 @@ def _first_parameter(hook: Callable[..., Any]) -> tuple[str, Any]:
 
 
 def _resolve(hook: Callable[..., Any], name: str, annotation: str) -> Any:
+    # Only this one: the others, the returned type above all, may well be names for type checkers only.
+    only = SimpleNamespace(__annotations__={name: annotation})
+    names = getattr(inspect.unwrap(hook), "__globals__", {})
     try:
-        return typing.get_type_hints(hook, include_extras=True)[name]
+        return typing.get_type_hints(only, globalns=names, include_extras=True)[name]
     except NameError as error:  # names imported for type checkers only
         if annotation.rpartition(".")[2] == "Request":
             return Any
