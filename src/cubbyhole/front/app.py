@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cubbyhole.front.reply import STREAM_STATE, StreamBroken
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
@@ -36,6 +38,7 @@ class FrontApp:
         self._app = app
         self._lanes = dict(lanes)
         self._tracked = desk.settings.track_requests
+        self._streams = any(endpoint.stream for endpoint in desk.settings.endpoints)
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
         """Serve one ASGI connection. Not a coroutine function itself, which saves a frame per request."""
@@ -45,6 +48,8 @@ class FrontApp:
                 if self._tracked:
                     return self._counted(lane, scope, receive, send)
                 return lane.answer(scope, receive, send)
+            if self._streams:
+                return self._unfinished_if_broken(scope, receive, send)
         coroutine: Coroutine[Any, Any, None] = self._app(scope, receive, send)
         return coroutine
 
@@ -54,3 +59,17 @@ class FrontApp:
             await lane.answer(scope, receive, send)
         finally:
             self._desk.count(-1)
+
+    async def _unfinished_if_broken(self, scope: Any, receive: Any, send: Any) -> None:
+        """Keep middlewares from ending a broken stream as if it were whole, which Starlette's `BaseHTTPMiddleware` does."""
+        stream = scope[STREAM_STATE] = {"broken": False}
+
+        async def send_on(message: Any) -> None:
+            if stream["broken"] and not message.get("more_body", False):
+                raise StreamBroken("The stream ended by a failure after it had begun.")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except StreamBroken:
+            return  # incomplete, and so the server closes the connection; the worker logged what happened

@@ -158,6 +158,7 @@ class Lane:
                 failure = await reply.send_stream(send, exchange, waiter, extra)
             except reply.StreamBroken:
                 if self._inside_fastapi:
+                    scope.get(reply.STREAM_STATE, {})["broken"] = True
                     raise
                 # An answer left incomplete makes the server close the connection, which is what the client must see. The worker
                 # logged what happened.

@@ -32,6 +32,7 @@ JSON_TYPE = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
 VARY = (b"vary", b"Accept-Encoding")
 GZIPPED = (b"content-encoding", b"gzip")
+STREAM_STATE = "cubbyhole.stream"  # key in an ASGI scope: how the slow lane tells the outermost app of a broken stream
 LINGER_BYTES = 16 << 20  # what is under way when a client sees the 413 and stops
 LINGER_S = 2.0
 RETRY_AFTER_S = "1"  # as long as a queue of short requests takes to move on

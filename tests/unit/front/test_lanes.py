@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import pytest
-from tests.unit.front.house import EchoAPI, House, StreamAPI
+from tests.unit.front.house import EchoAPI, House, StreamAPI, echo
 
 import cubbyhole as ls
 from cubbyhole.core.entries import Chunk, Failure, RequestMeta, Result, ResultMeta
@@ -221,6 +221,15 @@ async def test_a_body_over_the_limit_is_413(lane: str, limit: Any) -> None:
 
 
 @pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(("size", "status"), [(1000, 200), (1001, 413)])
+async def test_the_limit_is_the_last_size_that_passes(lane: str, size: int, status: int) -> None:
+    async with serving(lane, echo, max_payload_size=1000) as (house, client):
+        response = await client.post("/predict", content=b"1" * size)
+        assert response.status_code == status
+        assert len(house.claimed) == (status == 200)
+
+
+@pytest.mark.parametrize("lane", LANES)
 async def test_an_endless_body_is_answered_413_and_cut_off(lane: str) -> None:
     with (
         House(server_for(lane, max_payload_size=100_000), answer_as_asked) as house,
@@ -300,6 +309,26 @@ async def test_a_stream_that_fails_later_does_not_end_as_if_it_were_whole(lane: 
                 got.extend([part async for part in response.aiter_raw()])
         assert response.status_code == 200
         assert (await client.get("/health")).status_code == 200
+
+
+async def test_no_middleware_ends_a_broken_stream_as_if_it_were_whole() -> None:
+    def breaks(entry: ClaimedEntry) -> Iterator[Chunk | Failure]:
+        yield Chunk(b"one\n")
+        yield Failure("predict_failed")
+
+    server = ls.LitServer(StreamAPI(stream=True))
+
+    @server.app.middleware("http")
+    async def mine(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    with House(server, breaks) as house, house.over_http() as url:
+        async with (
+            httpx.AsyncClient(base_url=url) as client,
+            client.stream("POST", "/predict", json=1) as response,
+        ):
+            with pytest.raises(httpx.RemoteProtocolError):
+                await response.aread()
 
 
 @pytest.mark.parametrize("lane", LANES)
