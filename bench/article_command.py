@@ -41,7 +41,7 @@ CLAIMS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         [{"limit_s": 60}],
     ),
     "access": (
-        "4. Custom access: 1,000 wait at a low rank, one comes at a high one, 0.5 ms of work each",
+        "4. Custom access: 1,000 wait at a low rank behind a busy worker (0.5 ms each), one comes at a high rank",
         [{"queued": 1000, "work_s": 0.0005, "limit_s": 90}],
     ),
     "concurrency": (

@@ -253,7 +253,8 @@ def _seen(channel: Channel) -> list[str]:
 
 
 async def access(channel: Channel, job: dict[str, Any]) -> Records:
-    """Claim 4, custom access: 1,000 wait at a low rank, then one comes at a high one; and one of the 1,000 is cancelled."""
+    """Claim 4, custom access: 1,000 wait at a low rank behind a busy worker, then one comes at a high one."""
+    worker, _ = _start(serve_slowly, channel, 0, 0, job["work_s"])
     front = Front(channel.front(0), asyncio.get_running_loop())
     order: list[int] = []
 
@@ -262,25 +263,16 @@ async def access(channel: Channel, job: dict[str, Any]) -> Records:
         order.append(number)
 
     low = [asyncio.ensure_future(ask(n, 1000)) for n in range(job["queued"])]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # they are on their way, the worker is at the first ones
+    already = len(order)
     begun = time.perf_counter()
-    high = asyncio.ensure_future(ask(99_999, 1))
-    await asyncio.sleep(0.05)
-    worker, _ = _start(serve_slowly, channel, 0, 0, job["work_s"])
-    started = time.perf_counter()
-    await asyncio.wait_for(high, 60)
-    took = time.perf_counter() - started
+    await asyncio.wait_for(ask(99_999, 1), 60)
+    took = time.perf_counter() - begun
     await asyncio.wait_for(asyncio.gather(*low), 60)
     worker.kill()
-    figures = {"answered_before_it": order.index(99_999), "waited_ms": 1e3 * took}
-    return [
-        {
-            "case": "one-urgent",
-            "queued": job["queued"],
-            **figures,
-            "wall_s": time.perf_counter() - begun,
-        }
-    ]
+    overtaken_by = order.index(99_999) - already
+    figures = {"answered_before_it": overtaken_by, "waited_ms": 1e3 * took}
+    return [{"case": "one-urgent", "queued": job["queued"] - already, **figures}]
 
 
 async def concurrency(channel: Channel, job: dict[str, Any]) -> Records:
