@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -61,11 +62,15 @@ def _panel(
 
 
 def sheet(
-    title: str, subtitle: str, panels: list[tuple[str, str, list[tuple[str, dict[str, float]]]]]
+    title: str,
+    subtitle: str,
+    panels: list[tuple[str, str, list[tuple[str, dict[str, float]]]]],
+    above: list[str] | None = None,
+    above_height: float = 0.0,
 ) -> str:
     """Lay panels of bars out in two columns; a thin line on each bar is min to max."""
-    out: list[str] = []
-    heights = [70.0] * _COLUMNS
+    out: list[str] = list(above or [])
+    heights = [70.0 + above_height] * _COLUMNS
     for panel in panels:
         column = heights.index(min(heights))
         out += _panel(20 + column * (_WIDTH + 20), heights[column], *panel)
@@ -152,6 +157,69 @@ def channels(result: dict[str, Any]) -> str:
     return sheet("Channels", _subtitle(result), _panels(result, _CHANNEL_PANELS, order))
 
 
+_Series = dict[str, list[tuple[float, float]]]
+_UNITS = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")]
+
+
+def _size(count: float) -> str:
+    scale, unit = next((s, u) for s, u in _UNITS if count >= s)
+    return f"{count / scale:.0f} {unit}"
+
+
+def _time(micros: float) -> str:
+    return f"{micros / 1e3:g} ms" if micros >= 1e3 else f"{micros:g} us"
+
+
+def curves(x: float, y: float, title: str, series: _Series) -> list[str]:
+    """Draw microseconds against bytes, both logarithmic; a line for each channel."""
+    points = [p for line in series.values() for p in line]
+    left, right = math.log(min(p[0] for p in points)), math.log(max(p[0] for p in points))
+    low = math.floor(math.log10(min(p[1] for p in points)))
+    high = math.ceil(math.log10(max(p[1] for p in points)))
+    width, height = _WIDTH - 130, 200
+
+    def at(point: tuple[float, float]) -> tuple[float, float]:
+        across = (math.log(point[0]) - left) / (right - left or 1)
+        up = (math.log10(point[1]) - low) / (high - low or 1)
+        return x + 55 + width * across, y + 30 + height * (1 - up)
+
+    out = [f'<text class="t" x="{x}" y="{y + 14}">{escape(title)}</text>']
+    for power in range(low, high + 1):
+        _, tick = at((math.exp(left), 10.0**power))
+        out.append(
+            f'<path d="M{x + 55} {tick:.1f}h{width}" stroke="#94a3b8" stroke-opacity=".4"/>'
+            f'<text class="s" x="{x + 50}" y="{tick + 4:.1f}" text-anchor="end">{_time(10.0**power)}</text>'
+        )
+    for size in sorted({p[0] for p in points}):
+        across, _ = at((size, 10.0**low))
+        out.append(
+            f'<text class="s" x="{across:.1f}" y="{y + height + 46}" text-anchor="middle">{_size(size)}</text>'
+        )
+    ends: list[float] = []
+    for name, line in sorted(series.items(), key=lambda item: -max(item[1])[1]):
+        colour = _COLOURS.get(name, "#94a3b8")
+        path = "L".join("{:.1f} {:.1f}".format(*at(p)) for p in sorted(line))
+        out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
+        across, up = at(max(line))
+        while any(abs(up - other) < 13 for other in ends):
+            up += 13  # names of lines that end together stand below each other
+        ends.append(up)
+        out.append(
+            f'<text class="n" x="{across + 6:.1f}" y="{up + 4:.1f}" style="fill:{colour}">{escape(name)}</text>'
+        )
+    return out
+
+
+def _by_size(result: dict[str, Any], shape: str, figure: str) -> _Series:
+    series: _Series = {}
+    for case, contenders in result["summary"].items():
+        if case.startswith(f"sizes:{shape}-"):
+            size = float(case.rsplit("-", 1)[1])
+            for name, figures in contenders.items():
+                series.setdefault(name, []).append((size, figures[figure]["median"]))
+    return series
+
+
 def article(result: dict[str, Any]) -> str:
     """Plot latency against size on log axes, and bars for what has one figure."""
     order = result["settings"]["channels"]
@@ -181,9 +249,18 @@ def article(result: dict[str, Any]) -> str:
             "its client has an answer after ms",
         ),
     ]
-    return sheet(
-        "The article's claims, measured", _subtitle(result), _panels(result, wanted, order)
-    )
+    drawn: list[str] = []
+    shapes = {"bytes": "bytes", "array": "float32 arrays", "nested": "nested data, encoded"}
+    cells = [(shape, figure) for shape in shapes for figure in ("p50_us", "cpu_us")]
+    for number_, (shape, figure) in enumerate(cells):
+        series = _by_size(result, shape, figure)
+        if series:
+            what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
+            x, y = 20 + (number_ % 2) * (_WIDTH + 20), 70 + (number_ // 2) * 270
+            drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
+    panels = _panels(result, wanted, order)
+    height = 270.0 * len(shapes) if drawn else 0.0
+    return sheet("The article's claims, measured", _subtitle(result), panels, drawn, height)
 
 
 def dictionaries(result: dict[str, Any]) -> str:
