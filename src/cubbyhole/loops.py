@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from cubbyhole.worker.loops.base import LitLoop
+from cubbyhole.worker.loops.batched import BatchedLoop
+from cubbyhole.worker.loops.choose import get_default_loop
+from cubbyhole.worker.loops.continuous import ContinuousBatchingLoop
+from cubbyhole.worker.loops.outputs import Output
+from cubbyhole.worker.loops.single import SingleLoop
+from cubbyhole.worker.loops.streaming import BatchedStreamingLoop, StreamingLoop
+from cubbyhole.worker.main import run_worker as inference_worker
 
-_HOMES = {
-    "BatchedLoop": "batched",
-    "BatchedStreamingLoop": "streaming",
-    "ContinuousBatchingLoop": "continuous",
-    "LitLoop": "base",
-    "Output": "continuous",
-    "SingleLoop": "single",
-    "StreamingLoop": "streaming",
-    "get_default_loop": "choose",
-}
-
-__all__ = [  # noqa: F822  (given by __getattr__)
+__all__ = [
     "BatchedLoop",
     "BatchedStreamingLoop",
     "ContinuousBatchingLoop",
@@ -28,14 +23,3 @@ __all__ = [  # noqa: F822  (given by __getattr__)
     "get_default_loop",
     "inference_worker",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "inference_worker":
-        from cubbyhole.worker.main import run_worker
-
-        return run_worker
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"cubbyhole.worker.loops.{home}"), name)

@@ -2,7 +2,7 @@
 """LitServe's `utils`: what user code and user tests import from there. Most is kept elsewhere.
 
 Flow:  users' tests -> `wrap_litserve_start` -> LitServer.launch_inference_worker -> wiring.launch
-See:   observe/log.py, observe/debugging.py, core/statuses.py, front/tls.py
+See:   observe/log.py, observe/debugging.py, core/statuses.py, front/tls.py, worker/loops/outputs.py
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cubbyhole.core.statuses import LitAPIStatus, LoopResponseType, WorkerSetupStatus
+from cubbyhole.core.statuses import WorkerSetupStatus
 from cubbyhole.observe.debugging import set_trace, set_trace_if_debug
+from cubbyhole.worker.loops.outputs import LitAPIStatus, LoopResponseType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping

@@ -34,7 +34,8 @@ def running(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT / "src")}
+    paths = filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])
+    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": os.pathsep.join(paths)}
     with log.open("w") as output:
         process = subprocess.Popen(
             [
@@ -132,6 +133,44 @@ def test_sentences_of_like_meaning_have_like_embeddings(
         likeness = vectors @ vectors.T
         assert likeness[0, 1] > 0.5
         assert likeness[0, 2] < 0.2
+
+
+LLAMA = """
+class Llama:
+    def __init__(self, path, **options):
+        self.path = path
+
+    def create_chat_completion(self, messages, max_tokens, **options):
+        words = [self.path, messages[-1]["content"], "and", "so", "on"][:max_tokens]
+        for word in words:
+            yield {"choices": [{"delta": {"content": word + " "}, "finish_reason": None}]}
+        yield {"choices": [{"delta": {}, "finish_reason": "length" if len(words) < 5 else "stop"}]}
+"""
+
+
+def test_a_language_model_chats_through_openais_client(
+    wait_until: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for llama-cpp-python, which is built from source for minutes; the server and the client are real."""
+    openai = pytest.importorskip("openai")
+    (tmp_path / "llama_cpp.py").write_text(LLAMA)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("MODEL", "tiny.gguf")
+    message = {"role": "user", "content": "hello"}
+    with running("openai_chat_gguf.py", wait_until, tmp_path / "log") as http:
+        client = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
+        whole = client.chat.completions.create(model="m", messages=[message])
+        assert whole.choices[0].message.content == "tiny.gguf hello and so on "
+        assert whole.choices[0].finish_reason == "stop"
+        assert whole.usage.completion_tokens == 5
+        chunks = list(
+            client.chat.completions.create(model="m", messages=[message], stream=True, max_tokens=2)
+        )
+        client.close()
+    assert [chunk.choices[0].delta.content for chunk in chunks] == [
+        "tiny.gguf ", "hello ", None, None
+    ]  # fmt: skip
+    assert chunks[-1].choices[0].finish_reason == "length"
 
 
 def test_every_example_has_a_test_here() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
 
     from cubbyhole.server import LitServer
     from cubbyhole.testing.serving import Served
-
-
-if find_spec("cubbyhole.worker.loops.continuous") is None:
-    collect_ignore = ["test_section_19_loops.py"]
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LitServe's words for states, which loops and tests of users use."""
+"""LitServe's words for the states of a worker. Those of an answer are in worker/loops/outputs.py."""
 
 from __future__ import annotations
-
-import enum
-
-
-class LitAPIStatus:
-    """What a loop says of an answer."""
-
-    START = "START"
-    OK = "OK"
-    ERROR = "ERROR"
-    FINISH_STREAMING = "FINISH_STREAMING"
-
-
-class LoopResponseType(enum.Enum):
-    """Whether an answer is whole or a part of a stream."""
-
-    REGULAR = "REGULAR"
-    STREAMING = "STREAMING"
 
 
 class WorkerSetupStatus:

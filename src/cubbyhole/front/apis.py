@@ -155,6 +155,9 @@ def prepare(apis: Sequence[LitAPI], timeout: float | bool) -> None:
     for api in apis:
         api.request_timeout = timeout
         api.pre_setup()
+        own_loop = vars(api).get("_loop", "auto")
+        if hasattr(own_loop, "pre_setup"):
+            own_loop.pre_setup(api, spec=api.spec)
         check_api(api, timeout_seconds(timeout))
     check_paths(apis)
 
