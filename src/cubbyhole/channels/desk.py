@@ -162,13 +162,13 @@ class Desk:
         self._words[self._cell + Word.HELD] += change
         self._words[self._ledger.held_at(self._front, worker)] += change
 
-    def expire(self) -> None:
+    def _answer_expired(self) -> None:
         """Answer unclaimed entries whose deadline passed."""
         if self._deadlines:
-            for request_id in self.due():
-                self.expire_one(request_id)
+            for request_id in self._due():
+                self._expire_one(request_id)
 
-    def due(self) -> list[int]:
+    def _due(self) -> list[int]:
         """Return, once each, the ids of unclaimed entries whose deadline passed."""
         deadlines = self._deadlines
         now = now_ns()
@@ -180,43 +180,12 @@ class Desk:
                 ids.append(request_id)
         return ids
 
-    def next_deadline_ns(self) -> int:
-        """Return the earliest deadline of an entry that is or was here."""
-        try:
-            return self._deadlines[0][0]
-        except IndexError:  # not asked first: another thread may take the last one
-            return NEVER_NS
-
-    def expire_one(self, request_id: int) -> None:
+    def _expire_one(self, request_id: int) -> None:
         """Answer an unclaimed entry whose deadline passed."""
         held = self._held.get(request_id)
         if held is not None and held.state == READY:
             self._count_ready(held.entry.endpoint, -1)
             self._expire(held)
-
-    def fail(self, request_id: int, failure: Failure) -> None:
-        """Fail an entry, whoever holds it."""
-        held = self._held.get(request_id)
-        if held is None or held.state == DONE:
-            return
-        if held.state == READY:
-            self._count_ready(held.entry.endpoint, -1)
-        else:
-            self._count_held(held.owner_index, -1)
-        self._end(held, failure)
-
-    def claimed(self, request_id: int, owner: Any, owner_index: int, claimed_ns: int) -> None:
-        """Learn that a worker has taken an entry by itself, where the desk does not give."""
-        held = self._held.get(request_id)
-        if held is None or held.state not in (READY, CLAIMED):
-            return
-        if held.state == READY:
-            self._count_ready(held.entry.endpoint, -1)
-        else:
-            self._count_held(held.owner_index, -1)
-        held.state = CLAIMED
-        held.owner, held.owner_index, held.claimed_ns = owner, owner_index, claimed_ns
-        self._count_held(owner_index, 1)
 
     def _expire(self, held: Held) -> None:
         message = "The entry's deadline passed before a worker took it."
@@ -289,10 +258,10 @@ class Desk:
 
     def collect(self) -> list[Collected]:
         """Answer what expired, and return what is new."""
-        self.expire()
-        return self.news()
+        self._answer_expired()
+        return self._take_news()
 
-    def news(self) -> list[Collected]:
+    def _take_news(self) -> list[Collected]:
         """Return what is new; final outcomes free their slots, ended streams stay until their chunks were taken."""
         if not self._news:
             return []

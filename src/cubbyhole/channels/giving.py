@@ -34,6 +34,8 @@ from cubbyhole.core.entries import Collected, RequestEntry, Result, Taken
 from cubbyhole.core.errors import ChannelClosed
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from cubbyhole.channels.framing import Frame, Message
     from cubbyhole.channels.held import Held
     from cubbyhole.channels.rendezvous import Rendezvous
@@ -85,7 +87,7 @@ class Peer:
 
 
 class GivingPort:
-    """The front port; see `FrontPort`. A channel adds `hear`, which takes what its transport has, and may replace `hand_over`."""
+    """The front port; see `FrontPort`. A channel adds `_hear`, which takes what its transport has, and may replace `_hand_over`."""
 
     def __init__(self, index: int, ledger: Ledger, rendezvous: Rendezvous) -> None:
         self.index = index
@@ -101,13 +103,14 @@ class GivingPort:
         self._listening: list[deque[Peer]] = [deque() for _ in range(endpoints)]
         self.closed = False
 
-    def begin(self) -> None:
+    def open(self) -> Self:
         """Begin a life of this front."""
         self._life = self.ledger.begin_life("front", self.index)
         self.desk = Desk(self.index, self.ledger)
         self.selector.register(self.rendezvous.inbox(self.index), READ, None)
+        return self
 
-    def check_life(self) -> None:
+    def _check_life(self) -> None:
         """Raise `ChannelClosed` unless this port is open and its front not declared dead."""
         if self.closed or self.ledger.is_reclaimed(self.cell, self._life):
             raise ChannelClosed(
@@ -118,42 +121,42 @@ class GivingPort:
 
     def submit(self, entry: RequestEntry) -> None:
         """See `FrontPort.submit`."""
-        self.check_life()
+        self._check_life()
         self.desk.admit(entry)
-        self.serve(entry.endpoint)
+        self._serve(entry.endpoint)
 
-    def serve(self, endpoint: int) -> None:
+    def _serve(self, endpoint: int) -> None:
         """Give to those who wait while there is something, and tell one of those who want to be told."""
         desk = self.desk
         wishing = self._wishing[endpoint]
         while wishing and desk.ready[endpoint]:
             peer = wishing.popleft()
-            self.give(peer, peer.limit)
+            self._give(peer, peer.limit)
         listening = self._listening[endpoint]
         if desk.ready[endpoint] and listening:
             peer = listening.popleft()
             peer.notify = False
-            self.send(peer, Have())
+            self._send(peer, Have())
 
-    def give(self, peer: Peer, limit: int) -> None:
+    def _give(self, peer: Peer, limit: int) -> None:
         """Answer a wish."""
         peer.limit = 0
         given = self.desk.give(peer.endpoint, limit, peer, peer.worker)
         if not given:
-            self.send(peer, Nothing())
+            self._send(peer, Nothing())
             return
         rest = len(given)
         for held in given:
             rest -= 1
-            self.hand_over(peer, held, rest)
+            self._hand_over(peer, held, rest)
 
-    def hand_over(self, peer: Peer, held: Held, rest: int) -> None:
+    def _hand_over(self, peer: Peer, held: Held, rest: int) -> None:
         """Send an entry; `rest` more follow."""
         entry = held.entry
         message = Given(entry.id, held.row, held.attempt, entry.deadline_ns, entry.meta, rest)
-        self.send(peer, message, entry.body)
+        self._send(peer, message, entry.body)
 
-    def send(self, peer: Peer, message: Message, body: Buffer = b"") -> None:
+    def _send(self, peer: Peer, message: Message, body: Buffer = b"") -> None:
         """Send a message; if the socket is full, the rest goes out when there is room."""
         self.ledger.words[self.cell + Word.RINGS] += 1
         if not peer.link.send(message, body) and not peer.blocked:
@@ -162,7 +165,7 @@ class GivingPort:
 
     # What workers say -----------------------------------------------------------------------------------------
 
-    def take(self, peer: Peer, message: Message, body: Buffer) -> None:
+    def _take(self, peer: Peer, message: Message, body: Buffer) -> None:
         """Do what a worker's message says; one that is not for a front ends the connection."""
         act = self._take_by_type.get(type(message))
         if act is None:
@@ -172,11 +175,11 @@ class GivingPort:
 
     def _on_want(self, peer: Peer, want: Want, _body: Buffer) -> None:
         if want.stay and not self.desk.ready[peer.endpoint]:
-            self.wish(peer, want.limit)
+            self._wish(peer, want.limit)
         else:
-            self.give(peer, want.limit)
+            self._give(peer, want.limit)
 
-    def wish(self, peer: Peer, limit: int) -> None:
+    def _wish(self, peer: Peer, limit: int) -> None:
         """Remember that a worker waits for entries."""
         peer.limit = limit
         self._wishing[peer.endpoint].append(peer)
@@ -185,11 +188,11 @@ class GivingPort:
         if peer.limit:
             peer.limit = 0
             self._wishing[peer.endpoint].remove(peer)
-            self.send(peer, Nothing())
+            self._send(peer, Nothing())
 
     def _on_notify(self, peer: Peer, _message: Notify, _body: Buffer) -> None:
         if self.desk.ready[peer.endpoint]:
-            self.send(peer, Have())
+            self._send(peer, Have())
         elif not peer.notify:
             peer.notify = True
             self._listening[peer.endpoint].append(peer)
@@ -218,28 +221,28 @@ class GivingPort:
 
     # Peers ----------------------------------------------------------------------------------------------------
 
-    def welcome(self, peer: Peer) -> None:
+    def _welcome(self, peer: Peer) -> None:
         """Add a worker; a former life of it is over."""
         former = self.peers.get(peer.worker)
         if former is not None:
-            self.part_from(former)
+            self._part_from(former)
         self.peers[peer.worker] = peer
 
-    def is_place(self, worker: int, endpoint: int) -> bool:
+    def _is_place(self, worker: int, endpoint: int) -> bool:
         """Return whether such a worker can be."""
         settings = self.ledger.settings
         return worker < settings.workers and endpoint < settings.endpoints
 
-    def part_from_dead(self) -> None:
+    def _part_from_dead(self) -> None:
         """Forget workers that were declared dead."""
         for peer in list(self.peers.values()):
             if self._is_dead(peer):
-                self.part_from(peer)
+                self._part_from(peer)
 
     def _is_dead(self, peer: Peer) -> bool:
         return self.ledger.is_reclaimed(self.ledger.cell_at("worker", peer.worker), peer.life)
 
-    def part_from(self, peer: Peer) -> None:
+    def _part_from(self, peer: Peer) -> None:
         """Forget a worker; what it held is failed or offered again."""
         if self.peers.get(peer.worker) is peer:
             del self.peers[peer.worker]
@@ -250,25 +253,25 @@ class GivingPort:
         # What vanishes before it is declared dead is remembered for the supervisor, whose reclaim counts it.
         tell = 0 if self._is_dead(peer) else self.ledger.lost_at(self.index, peer.worker)
         self.desk.lost(peer, tell=tell)
-        self.serve(peer.endpoint)
+        self._serve(peer.endpoint)
 
     # Collecting -----------------------------------------------------------------------------------------------
 
-    def hear(self) -> None:
+    def _hear(self) -> None:
         """Take what the transport has."""
         raise NotImplementedError
 
     def collect(self) -> list[Collected]:
         """See `FrontPort.collect`."""
-        self.check_life()
-        self.hear()
+        self._check_life()
+        self._hear()
         return self.desk.collect()
 
     def take_chunks(self, request_id: int) -> Taken:
         """See `FrontPort.take_chunks`."""
         taken, owed = self.desk.take_chunks(request_id)
         if owed is not None and owed.owner is not None:
-            self.send(owed.owner, Credit(request_id, owed.taken_chunks, owed.taken_bytes))
+            self._send(owed.owner, Credit(request_id, owed.taken_chunks, owed.taken_bytes))
         return taken
 
     def cancel(self, request_id: int) -> bool:
@@ -299,32 +302,32 @@ class GivingPort:
 class StreamGivingPort(GivingPort):
     """A front port whose peers come through the rendezvous, each with a descriptor of its own."""
 
-    def hear(self) -> None:
+    def _hear(self) -> None:
         """Take what has come through the rendezvous and on every connection."""
         for key, events in self.selector.select(0):
             peer: Peer | None = key.data
             if peer is None:
-                self.meet()
-                self.part_from_dead()
+                self._meet()
+                self._part_from_dead()
             elif self.peers.get(peer.worker) is peer:
-                self.hear_peer(peer, events)
+                self._hear_peer(peer, events)
 
-    def hear_peer(self, peer: Peer, events: int) -> None:
+    def _hear_peer(self, peer: Peer, events: int) -> None:
         """Take what a worker's connection has."""
         link: StreamLink = peer.link
         if events & WRITE and link.flush():
             peer.blocked = False
             self.selector.modify(link.fileno(), READ, peer)
         for message, body in link.receive():
-            self.take(peer, message, body)
+            self._take(peer, message, body)
         if link.closed:
-            self.part_from(peer)
+            self._part_from(peer)
 
-    def meet(self) -> None:
+    def _meet(self) -> None:
         """Receive those who came through the rendezvous."""
         raise NotImplementedError
 
-    def part_from(self, peer: Peer) -> None:
+    def _part_from(self, peer: Peer) -> None:
         """Forget a worker; what it held is failed or offered again."""
         self.selector.unregister(peer.link.fileno())
-        super().part_from(peer)
+        super()._part_from(peer)

@@ -14,9 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.channels.asked import HeapReservation, make_reservation
-from cubbyhole.channels.desk import Desk
 from cubbyhole.channels.ledger import Ledger, Word
 from cubbyhole.channels.managed import NOBODY, Answer, ManagedDictionaries, Owner, Place
+from cubbyhole.channels.managed_desk import DistantDesk
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.entries import Collected, Failure, Result, Taken
 from cubbyhole.core.errors import ChannelClosed
@@ -67,7 +67,7 @@ class ManagedFront:
         self._cell = ledger.cell_at("front", index)
         self._life = 0
         self._dicts = dicts
-        self._desk: Desk
+        self._desk: DistantDesk
         self._places: dict[int, Place] = {}
         self._bodies: dict[int, tuple[bytes, bytes]] = {}  # of those that may be offered again
         self._last_ns = 0
@@ -86,7 +86,7 @@ class ManagedFront:
     def open(self) -> ManagedFront:
         """Begin a life of this front."""
         self._life = self._ledger.begin_life("front", self._index)
-        self._desk = Desk(self._index, self._ledger)
+        self._desk = DistantDesk(self._index, self._ledger)
         for thread in self._threads:
             thread.start()
         return self

@@ -63,16 +63,16 @@ class _Pool:
 class PipeFront(StreamGivingPort):
     """A front's port: see `FrontPort`."""
 
-    def meet(self) -> None:
+    def _meet(self) -> None:
         """Receive workers and their pipes."""
         for worker, life, endpoint, number, sock in self.rendezvous.receive(self.index):
             sock.setblocking(False)
             peer = self.peers.get(worker)
-            if number == 0 and self.is_place(worker, endpoint):
+            if number == 0 and self._is_place(worker, endpoint):
                 link = ControlLink(sock, self.ledger, self.cell + Word.COPIED_BYTES)
                 peer = Peer(link, worker, life, endpoint)
                 peer.pipes = _Pool()
-                self.welcome(peer)
+                self._welcome(peer)
                 self.selector.register(link.fileno(), READ, peer)
             elif number and peer is not None and peer.life == life:
                 end = PipeEnd(sock, peer, number, self.ledger)
@@ -82,19 +82,19 @@ class PipeFront(StreamGivingPort):
             else:
                 sock.close()
 
-    def hear(self) -> None:
+    def _hear(self) -> None:
         """Take what has come through the rendezvous, the connections and the pipes."""
         for key, events in self.selector.select(0):
             source: Any = key.data
             if source is None:
-                self.meet()
-                self.part_from_dead()
+                self._meet()
+                self._part_from_dead()
             elif type(source) is PipeEnd:
                 self._hear_pipe(source, events)
             else:
                 peer: Peer = source
                 if self.peers.get(peer.worker) is peer:
-                    self.hear_peer(peer, events)
+                    self._hear_peer(peer, events)
 
     def _hear_pipe(self, end: PipeEnd, events: int) -> None:
         peer = end.peer
@@ -104,36 +104,36 @@ class PipeFront(StreamGivingPort):
             end.blocked = False
             self.selector.modify(end.sock, READ, end)
         for message, body in end.receive():
-            self.take(peer, message, body)
+            self._take(peer, message, body)
             if type(message) in (Final, Broken) and end.request_id == message.id:  # type: ignore[union-attr]
                 end.request_id = 0
                 peer.pipes.free.append(end.number)
         if end.closed:
-            self.part_from(peer)
+            self._part_from(peer)
 
-    def give(self, peer: Peer, limit: int) -> None:
+    def _give(self, peer: Peer, limit: int) -> None:
         """Answer a wish, with as many entries as there are free pipes."""
         free = peer.pipes.free
         if len(free) < limit:
             # A worker asks for what it has pipes for; but what it said before on others may not have been heard yet.
-            self.meet()
+            self._meet()
             for end in list(peer.pipes.ends.values()):
                 self._hear_pipe(end, READ)
             if self.peers.get(peer.worker) is not peer:
                 return
         if free:
-            super().give(peer, min(limit, len(free)))
+            super()._give(peer, min(limit, len(free)))
         else:
             peer.limit = 0
-            self.send(peer, Nothing())
+            self._send(peer, Nothing())
 
-    def hand_over(self, peer: Peer, held: Held, rest: int) -> None:
+    def _hand_over(self, peer: Peer, held: Held, rest: int) -> None:
         """Say on the connection which pipe carries it, and send it through that."""
         entry = held.entry
         number = peer.pipes.free.popleft()
         end: PipeEnd = peer.pipes.ends[number]
         end.request_id = entry.id
-        self.send(
+        self._send(
             peer,
             Given(entry.id, held.row, held.attempt, entry.deadline_ns, entry.meta, rest, number),
         )
@@ -141,10 +141,10 @@ class PipeFront(StreamGivingPort):
             end.blocked = True
             self.selector.modify(end.sock, READ | WRITE, end)
 
-    def part_from(self, peer: Peer) -> None:
+    def _part_from(self, peer: Peer) -> None:
         """Forget a worker and its pipes; what it held is failed or offered again."""
         self._close_pool(peer)
-        super().part_from(peer)
+        super()._part_from(peer)
 
     def _close_pool(self, peer: Peer) -> None:
         for end in peer.pipes.ends.values():
@@ -282,9 +282,7 @@ class PipeChannel:
 
     def front(self, index: int) -> PipeFront:
         """See `Channel.front`."""
-        port = PipeFront(index, self._ledger, self._rendezvous)
-        port.begin()
-        return port
+        return PipeFront(index, self._ledger, self._rendezvous).open()
 
     def worker(self, index: int, endpoint: int) -> AskingPort:
         """See `Channel.worker`."""

@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 class SocketFront(StreamGivingPort):
     """A front's port: see `FrontPort`."""
 
-    def meet(self) -> None:
+    def _meet(self) -> None:
         """Receive workers, each with its connection."""
         ledger = self.ledger
         for worker, life, endpoint, _number, sock in self.rendezvous.receive(self.index):
-            if not self.is_place(worker, endpoint):
+            if not self._is_place(worker, endpoint):
                 sock.close()
                 continue
             copied_at = self.cell + Word.COPIED_BYTES
             link = Link(sock, ledger.settings.arena_bytes, ledger.words, copied_at)
             peer = Peer(link, worker, life, endpoint)
-            self.welcome(peer)
+            self._welcome(peer)
             self.selector.register(link.fileno(), READ, peer)
 
 
@@ -73,9 +73,7 @@ class SocketChannel:
 
     def front(self, index: int) -> SocketFront:
         """See `Channel.front`."""
-        port = SocketFront(index, self._ledger, self._rendezvous)
-        port.begin()
-        return port
+        return SocketFront(index, self._ledger, self._rendezvous).open()
 
     def worker(self, index: int, endpoint: int) -> AskingPort:
         """See `Channel.worker`."""

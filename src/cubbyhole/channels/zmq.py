@@ -49,6 +49,8 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
     from cubbyhole.channels.framing import Frame, Message
     from cubbyhole.core.entries import Buffer
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
@@ -215,9 +217,9 @@ class ZmqFront(GivingPort):
         self._decode = decoder()
         self._hearing = False
 
-    def open(self) -> ZmqFront:
+    def open(self) -> Self:
         """Begin a life of this front."""
-        self.begin()
+        super().open()
         self._bell = _Bell()
         self._context = zmq.Context(1)
         self._sock = _new_socket(self._context, zmq.ROUTER, self.ledger.settings.arena_bytes)
@@ -237,7 +239,7 @@ class ZmqFront(GivingPort):
         if not self._hearing and _has_unread(self._sock):
             self._bell.ring()
 
-    def hear(self) -> None:
+    def _hear(self) -> None:
         """Take what workers have sent, and news of the dead."""
         self._hearing = True
         self._bell.quiet()
@@ -251,7 +253,7 @@ class ZmqFront(GivingPort):
             self._bell.ring()
         self._hearing = False
         if self.rendezvous.receive_rings(self.index):
-            self.part_from_dead()
+            self._part_from_dead()
             if _has_unread(self._sock):
                 self._bell.ring()
 
@@ -264,23 +266,23 @@ class ZmqFront(GivingPort):
             return
         if type(message) is Hello:
             known = hmac.compare_digest(message.token, self._token)
-            if known and self.is_place(message.worker, message.endpoint):
+            if known and self._is_place(message.worker, message.endpoint):
                 link = _RouterLink(self, address)
                 peer = Peer(link, message.worker, message.life, message.endpoint)
-                self.welcome(peer)
+                self._welcome(peer)
                 self._by_address[address] = peer
             return
         if peer is None:
             return  # a stranger, or one that was declared dead
         self.ledger.words[self.cell + Word.COPIED_BYTES] += copied
-        self.take(peer, message, body)
+        self._take(peer, message, body)
         if peer.link.closed:
-            self.part_from(peer)
+            self._part_from(peer)
 
-    def part_from(self, peer: Peer) -> None:
+    def _part_from(self, peer: Peer) -> None:
         """Forget a worker; what it held is failed or offered again."""
         self._by_address.pop(peer.link.address, None)
-        super().part_from(peer)
+        super()._part_from(peer)
 
     def close(self) -> None:
         """See `FrontPort.close`."""
