@@ -65,12 +65,14 @@ async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
     import numpy as np
 
     records = []
-    for shape in ("bytes", "array", "nested"):
+    front = Front(channel.front(0), asyncio.get_running_loop())
+    for place, shape in enumerate(("bytes", "array", "nested")):
         mode = {"bytes": "echo", "array": "array", "nested": "nested"}[shape]
         worker, pipe = (
-            _start(nested, channel, 0) if shape == "nested" else _start(serve, channel, 0, mode)
+            _start(nested, channel, place)
+            if shape == "nested"
+            else _start(serve, channel, place, mode)
         )
-        front = Front(channel.front(0), asyncio.get_running_loop())
         for size in job["sizes"]:
             if shape == "nested" and size > 1 << 20:
                 continue
@@ -118,9 +120,7 @@ async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
         await asyncio.wait_for(front.call(STOP), 20)
         worker.join(5)
         pipe.close()
-        front.close()
-        channel.reclaim("worker", 0)
-        channel.reclaim("front", 0)
+        channel.reclaim("worker", place)
     return records
 
 

@@ -190,8 +190,12 @@ def curves(x: float, y: float, title: str, series: _Series) -> list[str]:
             f'<path d="M{x + 55} {tick:.1f}h{width}" stroke="#94a3b8" stroke-opacity=".4"/>'
             f'<text class="s" x="{x + 50}" y="{tick + 4:.1f}" text-anchor="end">{_time(10.0**power)}</text>'
         )
-    for size in sorted({p[0] for p in points}):
+    labelled = 0.0
+    for size in sorted({p[0] for p in points}, reverse=True):
         across, _ = at((size, 10.0**low))
+        if labelled and labelled - across < 44:
+            continue  # no room beside the next larger one
+        labelled = across
         out.append(
             f'<text class="s" x="{across:.1f}" y="{y + height + 46}" text-anchor="middle">{_size(size)}</text>'
         )
