@@ -117,7 +117,7 @@ async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
                     "channel_copies": copied / count / size,
                 }
             )
-        await asyncio.wait_for(front.call(STOP), 20)
+        await asyncio.wait_for(front.call(STOP, failures=True), 20)
         worker.join(5)
         pipe.close()
         channel.reclaim("worker", place)

@@ -226,7 +226,7 @@ async def _drive(channel: Channel, job: dict[str, Any], worker: Any) -> dict[str
     try:
         shape = _large if job["size_bytes"] > 1 << 20 else _small
         figures = await asyncio.wait_for(shape(front, job), 120)
-        await asyncio.wait_for(front.call(STOP), 10)
+        await asyncio.wait_for(front.call(STOP, failures=True), 10)
         figures["rings"] = float(channel.statistics().rings_total)
         return figures
     finally:
