@@ -238,8 +238,7 @@ def test_an_idle_loop_beats(desk: Desk) -> None:
 
 def test_a_loop_ends_with_its_channel(desk: Desk) -> None:
     desk.channel.close()
-    desk._thread.join(5)
-    assert not desk._thread.is_alive()
+    assert desk.wait_for_end(5)
 
 
 def test_an_expired_entry_is_not_run(desk: Desk) -> None:

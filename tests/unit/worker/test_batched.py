@@ -152,7 +152,7 @@ def test_the_loop_of_a_reclaimed_worker_ends(monkeypatch: pytest.MonkeyPatch) ->
         assert api.inside.wait(5)
         desk.channel.reclaim("worker", 0)
         api.open.set()
-        desk._thread.join(5)
+        assert desk.wait_for_end(5)
         assert [type(error).__name__ for error in desk.errors] == ["StaleOwner"]
 
 
