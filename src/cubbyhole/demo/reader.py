@@ -24,6 +24,8 @@ from cubbyhole.demo.reading_order import Box, in_reading_order
 from cubbyhole.supervise.devices import usable_cores
 
 PIXELS_MOST = 40_000_000  # decoded: 120 MB; a photograph of a phone has 12 to 50 million
+SLIMMEST = 6  # slimmer images are padded: the detector enlarges the short side to 736 pixels, and the long one with it
+JPEG = b"\xff\xd8\xff"
 NOT_AN_IMAGE = 415  # HTTP: Unsupported Media Type
 
 
@@ -63,7 +65,8 @@ class TextReader(LitAPI):
             request: The body of the request, a view of the segment: PNG, JPEG, WebP, BMP, TIFF, GIF, ...
 
         Returns:
-            uint8, shape (height, width, 3), blue green red; turned as its EXIF data says.
+            uint8, shape (height, width, 3), blue green red; turned as its EXIF data says. Shape (height, width, 4) if some of
+            it is transparent: what it should lie on, light or dark, is decided by `predict`.
 
         Raises:
             HTTPError: 415, the bytes are no image, or one of more than 40 million pixels.
@@ -76,7 +79,12 @@ class TextReader(LitAPI):
                 "The body is empty. Send the bytes of an image, as they are in its file.",
             )
         try:
-            pixels: Any = cv2.imdecode(np.frombuffer(request, np.uint8), cv2.IMREAD_COLOR)
+            encoded = np.frombuffer(request, np.uint8)
+            pixels: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            if pixels is not None and request[:3] != JPEG:
+                layers: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+                if layers.dtype == np.uint8 and layers.shape[2:] == (4,):
+                    pixels = layers
         except cv2.error as problem:
             raise HTTPError(
                 NOT_AN_IMAGE,
@@ -95,15 +103,15 @@ class TextReader(LitAPI):
         """Find and read the text.
 
         Args:
-            image: uint8, shape (height, width, 3), blue green red.
+            image: uint8, shape (height, width, 3 or 4), blue green red, and opacity.
 
         Returns:
             `size` (width, height) in pixels; `seconds`, the time this took; `rows`: lists of words, each with
             `text`, `score` (0 to 1) and `corners` (four points (x, y), clockwise from top left).
         """
         began = time.perf_counter()
-        found = self.engine(image)
         height, width = image.shape[:2]
+        found = self.engine(_padded(image))
         answer: dict[str, Any] = {"size": (width, height), "rows": []}
         if found.boxes is not None:
             corners = found.boxes.tolist()
@@ -129,3 +137,13 @@ class TextReader(LitAPI):
         """Add the text as a whole: one line for each row."""
         lines = ["  ".join(word["text"] for word in row) for row in output["rows"]]
         return {"text": "\n".join(lines), **output}
+
+
+def _padded(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Add to the right or below what a very slim image lacks; places in it stay what they are."""
+    height, width = image.shape[:2]
+    least = -(-max(height, width) // SLIMMEST)
+    below, right = max(0, least - height), max(0, least - width)
+    if not below and not right:
+        return image
+    return np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
