@@ -89,6 +89,7 @@ class Desk:
         now = now_ns()
         row = self._rows.popleft()
         held = Held(entry, row, size, now)
+        held.sequence = next(self._sequence)
         if self._shown:
             self._ledger.write_row(
                 row,
@@ -121,7 +122,7 @@ class Desk:
         if len(heap) > 2 * self.ready[endpoint] + 1024:  # most were cancelled or expired
             heap[:] = [item for item in heap if item[2].state == READY]
             heapq.heapify(heap)
-        heapq.heappush(heap, (held.entry.rank, next(self._sequence), held))
+        heapq.heappush(heap, (held.entry.rank, held.sequence, held))
         self._count_ready(endpoint, 1)
 
     def _count_ready(self, endpoint: int, change: int) -> None:

@@ -37,7 +37,8 @@ class Held:
 
     __slots__ = (
         "attempt", "cancelled", "chunks", "claimed_ns", "done_ns", "end", "entry", "first_ns", "head", "news",
-        "owner", "owner_index", "ready_ns", "row", "size", "state", "taken_bytes", "taken_chunks", "told_bytes",
+        "owner", "owner_index", "ready_ns", "row",
+        "sequence", "size", "state", "taken_bytes", "taken_chunks", "told_bytes",
         "told_chunks",
     )  # fmt: skip
 
@@ -50,6 +51,7 @@ class Held:
         self.owner: Any = None  # whatever the transport knows a worker's connection by
         self.owner_index = -1
         self.attempt = 0
+        self.sequence = 0  # order of arrival; an entry that is offered again keeps its place
         self.cancelled = False
         self.claimed_ns = self.first_ns = self.done_ns = 0
         self.news = False  # a `Collected` for it waits to be collected

@@ -29,9 +29,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import secrets
+import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.managers import SyncManager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -50,12 +51,17 @@ from cubbyhole.core.errors import ChannelClosed, EntryTooLarge, StaleOwner
 from cubbyhole.core.statistics import EntrySnapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cubbyhole.core.entries import ClaimedEntry, Outcome
     from cubbyhole.core.statistics import ChannelStatistics
 
 
 def _end_with_parent() -> None:
     """In the manager's process: end when the process that started it ends, however that happens."""
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # sent to the whole group, it must not end before the drain
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -64,6 +70,15 @@ def _end_with_parent() -> None:
         os._exit(0)
 
     threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Say what has happened where an access finds no manager."""
+    try:
+        yield
+    except GONE as error:
+        raise ChannelClosed("The manager's process has ended. Restart the server.") from error
 
 
 class ManagedEntry:
@@ -141,7 +156,7 @@ class ManagedWorker:
         deadline = monotonic() + wait_s
         self._ring.quiet()
         work = self._dicts.work[self._endpoint]
-        try:
+        with _telling():
             while True:
                 self._check_life()
                 claimed = self._claim_now(max_entries)
@@ -150,8 +165,6 @@ class ManagedWorker:
                     return claimed
                 if work.wait(min(remaining, RECHECK_S)):
                     work.clear()
-        except GONE as error:
-            raise ChannelClosed("The manager's process has ended. Restart the server.") from error
 
     def _claim_now(self, max_entries: int) -> list[ClaimedEntry]:
         places = self._dicts.places(self._endpoint)
@@ -188,7 +201,9 @@ class ManagedWorker:
         if self._listener is None:
             self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
             self._listener.start()
-        if any(place.deadline_ns > now_ns() for place in self._dicts.places(self._endpoint)):
+        with _telling():
+            places = self._dicts.places(self._endpoint)
+        if any(place.deadline_ns > now_ns() for place in places):
             return False
         self._listening.set()
         return True
@@ -215,20 +230,24 @@ class ManagedWorker:
             raise StaleOwner(
                 f"Entry {mine.id} is no longer this worker's: it was answered, or its front has gone. Drop it."
             )
-        if type(outcome) is Chunk:
-            if not mine.cancelled:
-                record = self._record(outcome, is_chunk=True)
-                if mine.chunks == 0:
-                    self._dicts.streams[mine.id] = now_ns()
-                mine.chunks += 1
-                self._dicts.answer(mine.id, mine.chunks, Answer(mine.owner, record, now_ns()))
-            return True
-        final: Any = outcome
-        if type(outcome) is Result:
-            final = self._record(outcome, is_chunk=False)
-        mine.done = True
-        self._dicts.answer(mine.id, LAST, Answer(mine.owner, final, now_ns()))
+        with _telling():
+            if type(outcome) is Chunk:
+                if not mine.cancelled:
+                    self._publish_chunk(mine, outcome)
+                return True
+            final: Any = outcome
+            if type(outcome) is Result:
+                final = self._record(outcome, is_chunk=False)
+            mine.done = True
+            self._dicts.answer(mine.id, LAST, Answer(mine.owner, final, now_ns()))
         return True
+
+    def _publish_chunk(self, entry: ManagedEntry, chunk: Chunk) -> None:
+        record = self._record(chunk, is_chunk=True)
+        if entry.chunks == 0:
+            self._dicts.streams[entry.id] = now_ns()
+        entry.chunks += 1
+        self._dicts.answer(entry.id, entry.chunks, Answer(entry.owner, record, now_ns()))
 
     def _record(self, part: Result | Chunk, *, is_chunk: bool) -> tuple[bool, bytes, int, bytes]:
         limit = self._ledger.settings.arena_bytes

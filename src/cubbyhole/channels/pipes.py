@@ -216,7 +216,8 @@ class PipeAskingPort(AskingPort):
     def receive(self, line: Line, given: Given, body: Buffer) -> AskedEntry | None:
         """Receive an entry through its pipe."""
         pool: _WorkerPool = line.pool
-        pool.free -= 1
+        with self.condition:  # other threads publish, and count what they free
+            pool.free -= 1
         try:
             body = pool.ends[given.pipe].recv_bytes()
         except (EOFError, OSError):

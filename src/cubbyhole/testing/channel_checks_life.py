@@ -28,6 +28,13 @@ def _publish_all(worker: WorkerPort, entry: ClaimedEntry, chunks: list[bytes]) -
             pass
 
 
+def _fill(worker: WorkerPort, entry: ClaimedEntry) -> int:
+    sent = 0
+    while sent < _MANY_CHUNKS and worker.publish(entry, Chunk(bytes(_CHUNK_BYTES))):
+        sent += 1
+    return sent
+
+
 def a_stream_arrives_in_order_and_ends_clean(stage: Stage) -> None:
     """Its head comes once, with the first chunk; its end brings the last bytes."""
     channel = stage.open()
@@ -93,9 +100,7 @@ def a_writer_without_a_reader_stops(stage: Stage) -> None:
     front.reading = False
     front.submit(RequestEntry(1, 0, b"x"))
     entry = claim(worker)[0]
-    sent = 0
-    while sent < _MANY_CHUNKS and worker.publish(entry, Chunk(bytes(_CHUNK_BYTES))):
-        sent += 1
+    sent = _fill(worker, entry)
     if not channel.capabilities.credit:
         expect(sent == _MANY_CHUNKS, "credit=False means that nothing stops the writer", sent)
         return
@@ -125,8 +130,7 @@ def a_writer_that_waits_for_credit_is_woken(stage: Stage) -> None:
     front.reading = False
     front.submit(RequestEntry(1, 0, b"x"))
     entry = claim(worker)[0]
-    while worker.publish(entry, Chunk(bytes(_CHUNK_BYTES))):
-        pass
+    _fill(worker, entry)
     accepted: list[bool] = []
     thread = threading.Thread(
         target=lambda: accepted.append(worker.publish(entry, Chunk(bytes(_CHUNK_BYTES)), 30.0))
@@ -140,8 +144,7 @@ def a_writer_that_waits_for_credit_is_woken(stage: Stage) -> None:
     until(lambda: take() or accepted, "that the waiting publish goes on")
     expect(accepted == [True], "and succeeds", accepted)
     thread.join()
-    while worker.publish(entry, Chunk(bytes(_CHUNK_BYTES))):
-        pass
+    _fill(worker, entry)
     worker.listen()
     until(lambda: take() or is_readable(worker.fileno()), "that the descriptor tells of credit")
     until(lambda: take() or worker.publish(entry, Chunk(b"y")), "credit")
