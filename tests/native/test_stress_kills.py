@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cubbyhole.channels.base import ChannelSettings, WorkerPort
+from cubbyhole.channels.base import ChannelSettings, Role, WorkerPort
 from cubbyhole.channels.shm import SharedMemoryChannel
 from cubbyhole.core.entries import Chunk, ClaimedEntry, Failure, RequestEntry, Result
 from cubbyhole.core.errors import StaleOwner
@@ -125,7 +125,7 @@ def test_processes_killed_at_random_lose_and_tear_nothing() -> None:
     )
     front = Front(channel)
 
-    def start(role: str, index: int) -> Any:
+    def start(role: Role, index: int) -> Any:
         target, arguments = (
             (work, (channel, index))
             if role == "worker"
@@ -135,7 +135,9 @@ def test_processes_killed_at_random_lose_and_tear_nothing() -> None:
         child.start()
         return child
 
-    children = {("worker", i): start("worker", i) for i in range(WORKERS)}
+    children: dict[tuple[Role, int], Any] = {
+        ("worker", i): start("worker", i) for i in range(WORKERS)
+    }
     children["front", 1] = start("front", 1)
     until, next_kill, kills = time.monotonic() + SECONDS, time.monotonic() + 0.2, 0
     while time.monotonic() < until:

@@ -2,6 +2,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from cubbyhole._native._segment import Reservation, Segment
 from cubbyhole.core.entries import Collected, Outcome, RequestEntry, Taken
 
@@ -11,6 +13,7 @@ COPY_LIMIT: int
 def arm_crash_point(point: int) -> None: ...
 def body_bytes(fronts: int, endpoints: int, per_front: int) -> int: ...
 
+@disjoint_base
 class Entries:
     def __init__(self, segment: Segment, bells: Sequence[int], words: Any) -> None: ...
     @property
@@ -23,6 +26,7 @@ class Entries:
     def find(self, request_id: int) -> tuple[int, ...] | None: ...
     def counters(self) -> list[int]: ...
 
+@disjoint_base
 class FrontEnd:
     def __init__(self, entries: Entries, place: int) -> None: ...
     @property
@@ -37,6 +41,7 @@ class FrontEnd:
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
+@disjoint_base
 class Claimed:
     @property
     def id(self) -> int: ...
@@ -53,6 +58,7 @@ class Claimed:
     @property
     def cancelled(self) -> bool: ...
 
+@disjoint_base
 class WorkerEnd:
     def __init__(self, entries: Entries, place: int, endpoint: int, spin_ns: int = 0) -> None: ...
     @property

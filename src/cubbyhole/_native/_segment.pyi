@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Sequence
 
+from typing_extensions import disjoint_base
+
 KIND_ENTRIES: int
 KIND_DICTIONARY: int
 PLACES: int
@@ -11,6 +13,7 @@ class CoreError(Exception):
     name: str
     def __init__(self, code: int, what: str, number: int = 0) -> None: ...
 
+@disjoint_base
 class Segment:
     @classmethod
     def create(
@@ -45,11 +48,13 @@ class Segment:
     ) -> Reservation: ...
     def close(self) -> None: ...
 
+@disjoint_base
 class Lease:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __release_buffer__(self, buffer: memoryview, /) -> None: ...
 
+@disjoint_base
 class Reservation:
     @property
     def size_bytes(self) -> int: ...

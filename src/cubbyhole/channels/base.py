@@ -30,7 +30,6 @@ import msgspec
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import (
-        Buffer,
         ClaimedEntry,
         Collected,
         Outcome,
@@ -78,7 +77,8 @@ class Reservation(Protocol):
     """
 
     @property
-    def size_bytes(self) -> int: ...
+    def size_bytes(self) -> int:
+        """How much was asked for."""
 
 
 class FrontPort(Protocol):
@@ -132,9 +132,11 @@ class WorkerPort(Protocol):
         For event loops: `fileno` becomes readable at the ring (or when a stream has credit again), `claim` makes it quiet.
         """
 
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable after a ring; see `listen`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the place back."""
 
 
 class Channel(Protocol):
@@ -143,8 +145,10 @@ class Channel(Protocol):
     @property
     def kind(self) -> str:
         """The registry's name: "shm", "pipes", ..."""
+
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What it can do beyond carrying entries."""
 
     def front(self, index: int) -> FrontPort:
         """Open the port of front `index` (0..fronts-1), in the process that uses it; again after its death and reclaim."""
@@ -155,8 +159,11 @@ class Channel(Protocol):
     def reclaim(self, role: Role, index: int) -> int:
         """Free what a dead process held; safe to repeat. Returns how many entries it changed."""
 
-    def snapshot(self) -> list[EntrySnapshot]: ...
+    def snapshot(self) -> list[EntrySnapshot]:
+        """Every entry there is now, without its payload and without stopping anybody."""
 
-    def statistics(self) -> ChannelStatistics: ...
+    def statistics(self) -> ChannelStatistics:
+        """Counters since the channel was made, over all processes."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what this process has of it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from time import monotonic_ns as now_ns
 
-NEVER_NS = 2**63 - 1  # a deadline that does not come; the largest time that a signed 64-bit word holds
+# A deadline that does not come: the largest time that a signed 64-bit word holds.
+NEVER_NS = 2**63 - 1
 
 
 def deadline_after(timeout_s: float, start_ns: int) -> int:
