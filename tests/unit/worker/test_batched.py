@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from tests.conftest import poll_until
 from tests.unit.worker.desks import Desk
 
 from cubbyhole.api.lit_api import LitAPI
+from cubbyhole.core.clock import NEVER_NS, now_ns
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.worker.loops import batched
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Doubling(LitAPI):
@@ -166,3 +165,21 @@ def test_items_that_nobody_waits_for_are_left_out() -> None:
         api.open.set()
         assert desk.answer(there).json == 3
     assert 2 not in api.decoded
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+def test_what_is_over_while_the_window_is_open_is_not_run(end: str) -> None:
+    api = Doubling(max_batch_size=2, batch_timeout=10.0)
+    with Desk(api) as desk:
+        deadline_ns = NEVER_NS if end == "cancelled" else now_ns() + 300_000_000
+        over = desk.submit(1, deadline_ns=deadline_ns)
+        poll_until(lambda: [entry.state for entry in desk.channel.snapshot()] == ["CLAIMED"])
+        if end == "cancelled":
+            desk.front.cancel(over)
+        else:
+            poll_until(lambda: now_ns() > deadline_ns)
+        there = desk.submit(2)
+        assert desk.answer(there).json == 4
+        if end == "expired":
+            assert desk.answer(over).failure.code == "expired"
+    assert api.sizes == [1]
