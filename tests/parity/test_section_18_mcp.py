@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,11 @@ from parity_apis import Square, Typed
 import cubbyhole as ls
 import cubbyhole.server
 from cubbyhole.mcp import MCP
-from cubbyhole.testing.serving import serving
+from cubbyhole.testing.serving import running, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from cubbyhole.testing.serving import Served
 
@@ -82,3 +84,39 @@ def test_a_server_without_tools_has_no_mcp(serve: Serve) -> None:
         return ls.LitServer(Square())
 
     assert ask(f"{serve(without).url}/mcp/", "tools/list").status_code == 404
+
+
+SCRIPT = """
+import os
+import cubbyhole as ls
+from cubbyhole.mcp import MCP
+
+class Who(ls.LitAPI):
+    def predict(self, x):
+        return x
+
+if __name__ == "__main__":
+    server = ls.LitServer(Who(mcp=MCP(description="Says it again.")))
+
+    @server.app.get("/pid")
+    def pid():
+        return os.getpid()
+
+    server.run(port=0, num_api_servers=2)
+"""
+
+
+def test_all_fronts_answer(tmp_path: Path) -> None:
+    """Defect 30: all but one HTTP process answered 500."""
+    script = tmp_path / "server.py"
+    script.write_text(SCRIPT)
+    call = {"name": "predict", "arguments": {"a": 1}}
+    with running([sys.executable, str(script)]) as served:
+        pids = set()
+        for _ in range(40):  # each on its own connection, so that both fronts get some
+            answer = ask(f"{served.url}/mcp/", "tools/call", call)
+            assert answer.json()["result"]["isError"] is False
+            pids.add(requests.get(f"{served.url}/pid", timeout=10).json())
+            if len(pids) == 2:
+                break
+    assert len(pids) == 2
