@@ -156,7 +156,14 @@ class Pool:
         place.was_ready = False
         self._roster.set_state(place.cell, ProcessState.STARTING)
         self._roster.beat(place.cell, now_ns())
-        place.child = place.start()
+        try:
+            place.child = place.start()
+        except OSError as error:  # no memory, processes or descriptors left: that may pass
+            place.last_reason = f"not_started:{error.strerror}"
+            self._roster.set_state(place.cell, ProcessState.ERROR)
+            if self._settled:
+                self._schedule(place, now_ns(), failed_entries=0, pid=0)
+            return
         self._roster.set_pid(place.cell, place.child.pid)
         logger.debug(
             "%s started: %s=%d pid=%d %s",

@@ -283,3 +283,24 @@ def test_ending_kills_the_stubborn(
     home.turn_until(home.pool.any_ready, wait_until)
     home.pool.end()
     assert home.pool.alive("worker") == 0
+
+
+def test_a_restart_that_the_system_refuses_is_tried_again(
+    house: Callable[..., House], wait_until: Callable[..., object]
+) -> None:
+    """Without memory or processes for a moment: the others must not be taken down with it."""
+    home = house("serve", "serve")
+    serving(home, wait_until)
+    place = home.pool._places[1]
+    start, refused = place.start, [OSError(11, "Resource temporarily unavailable")]
+
+    def start_or_refuse() -> Any:
+        if refused:
+            raise refused.pop()
+        return start()
+
+    place.start = start_or_refuse
+    os.kill(home.worker_pid(0), signal.SIGKILL)
+    home.turn_until(lambda: not refused and home.roster.workers_ready(), wait_until)
+    assert home.pool.alive("worker") == 2
+    assert home.roster.restarts(home.roster.worker_cell(0)) == 2
