@@ -178,10 +178,26 @@ def restarts_leak_no_descriptors(stage: Stage) -> None:
     expect(last <= first + 2, "no more descriptors than after the second life", first, last)
 
 
+def requests_leak_no_descriptors(stage: Stage) -> None:
+    """A hundred requests, one after the other, need no more than ten did."""
+    stage.open()
+    front = stage.front()
+    stage.echo()
+    held = []
+    for number in range(1, 101):
+        front.submit(RequestEntry(number, 0, b"x"))
+        front.final(number)
+        if number in (10, 100):
+            gc.collect()
+            held.append(_descriptors())
+    expect(held[1] <= held[0] + 2, "no more descriptors than after ten requests", held)
+
+
 FENCE_CHECKS = (
     what_a_reclaimed_worker_publishes_is_refused,
     a_reclaimed_worker_claims_nothing_until_it_opens_again,
     publishing_twice_is_refused,
     nothing_is_left_after_close,
     restarts_leak_no_descriptors,
+    requests_leak_no_descriptors,
 )
