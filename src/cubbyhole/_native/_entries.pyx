@@ -198,8 +198,10 @@ cdef extern from *:
         sum += atomic_load_explicit(&s->places[i].counters[which], memory_order_relaxed);
       return sum;
     }
+    static void count_copied(cbh_segment *s, uint64_t n) { cbh_count(s, CBH_N_COPIED_BYTES, n); }
     """
     uint64_t counter_sum(cbh_segment *s, int which)
+    void count_copied(cbh_segment *s, uint64_t n)
 
 
 cdef tuple as_row(cbh_view *v):
@@ -593,10 +595,3 @@ cdef class WorkerEnd:
 
     def close(self):
         self.entries.close(self.place)
-
-
-cdef extern from *:
-    """
-    static void count_copied(cbh_segment *s, uint64_t n) { cbh_count(s, CBH_N_COPIED_BYTES, n); }
-    """
-    void count_copied(cbh_segment *s, uint64_t n)

@@ -67,8 +67,8 @@ static int64_t grab(cbh_segment *s, uint32_t cls, uint32_t item) {
   word_t *holders = &holder_words(s, extent)[index];
   uint64_t free_word = 0, want = extent_word(s, cls + 1, 0);
   if (atomic_load_explicit(holders, memory_order_relaxed) != 0) return CBH_AGAIN;
-  // SYNC(block-grabbed): pairs with the STEALING sweep in steal_extent(); acquire, as the last reader's look at the
-  // block must be over before we write (it released the word in cbh_drop()).
+  // SYNC(block-grabbed): pairs with the STEALING sweep in steal_extent().
+  // SYNC(block-dropped): acquire, as the last reader's look at the block must be over before we write; pairs with cbh_drop().
   if (!atomic_compare_exchange_strong(holders, &free_word, me(s))) return CBH_AGAIN;
   if (atomic_load(&extent_words(s)[extent]) != want) {
     atomic_fetch_and(holders, ~me(s));

@@ -145,6 +145,7 @@ static uint64_t start_time_of(int32_t pid) {
 bool cbh_place_alive(const cbh_segment *segment, uint32_t place) {
   if (place >= CBH_PLACES) return false;
   const cbh_place *p = &segment->places[place];
+  // SYNC(place-taken): acquire; who reads LIVE also reads the start time; pairs with sit_down().
   uint64_t word = atomic_load_explicit(&((cbh_place *)p)->word, memory_order_acquire);
   uint32_t phase = word_phase(word);
   if (phase == CBH_PLACE_FREE) return false;
