@@ -198,6 +198,7 @@ def first_block(document: str) -> str:
             '{"prime": 2}\n{"prime": 3}\n{"prime": 5}\n',
         ),
         ("docs/guide/several-apis.md", "/count", {"text": "one two three"}, '{"words":3}'),
+        ("docs/guide/tools.md", "/speed", {"km": 90, "hours": 2}, '{"km_per_hour":45.0}'),
     ],
 )
 def test_a_server_that_is_shown_runs_as_it_is_shown(
@@ -215,6 +216,24 @@ def test_a_server_that_is_shown_runs_as_it_is_shown(
     with running(str(server), wait_until, tmp_path / "log") as client:
         answer = client.post(path, json=sent)
         assert (answer.status_code, answer.text) == (200, wanted)
+
+
+def test_the_chat_that_is_shown_answers_openais_client(
+    wait_until: Callable[..., Any], tmp_path: Path
+) -> None:
+    openai = pytest.importorskip("openai")
+    shown = first_block("docs/guide/openai.md")
+    server = tmp_path / "server.py"
+    server.write_text("import os\n" + shown.replace("port=8000", 'port=int(os.environ["PORT"])'))
+    messages = [{"role": "user", "content": "polly wants a cracker"}]
+    with running(str(server), wait_until, tmp_path / "log") as http:
+        client = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
+        chunks = list(
+            client.chat.completions.create(model="parrot", messages=messages, stream=True)
+        )
+        client.close()
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert said == "POLLY WANTS A CRACKER "
 
 
 def test_the_server_for_raw_bodies_runs_as_it_is_shown(
