@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -43,15 +43,17 @@ def living(pids: list[int]) -> list[int]:
     return [pid for pid in pids if state_of(pid)[0] not in "ZX"]
 
 
-def shared_files() -> set[str]:
-    """What could be left behind: names in /dev/shm, and cubbyhole's in the temporary folder."""
-    left = {str(path) for path in Path("/dev/shm").glob("*")}  # noqa: S108
-    temporary = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
-    return left | {
-        str(p)
-        for p in temporary.glob("*cubbyhole*")
-        if "serving" not in p.name and "ci." not in p.name
-    }
+def named_files(pids: list[int]) -> set[Path]:
+    """The files in /dev/shm that these processes have open or mapped and that have a name; what could be left behind."""
+    found: set[str] = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(str(link.readlink()))
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            found.add(line.partition("/")[1] + line.partition("/")[2])
+    shared = "/dev/shm/"  # noqa: S108  looked at
+    return {Path(name) for name in found if name.startswith(shared) and "(deleted)" not in name}
 
 
 class Asking(threading.Thread):
