@@ -148,7 +148,17 @@ def test_a_mounted_app_stays_with_the_fronts(tmp_path: Path) -> None:
     logger = FileLogger(tmp_path)
     logger.mount("/metrics", lambda: "an app that cannot be pickled")
     assert [path for path, _ in logger.mounts] == ["/metrics"]
-    assert logger.__getstate__()["_mounts"] == []
+    assert logger.__getstate__()["_mounts"] == ()
+
+
+def test_a_logger_that_forgets_super_still_mounts() -> None:
+    class Forgets(Logger):
+        def __init__(self) -> None:
+            self.mount("/x", print)
+
+        def process(self, key: str, value: Any) -> None: ...
+
+    assert Forgets().mounts == [("/x", print)]
 
 
 def test_loggers_are_checked_with_litserves_texts(tmp_path: Path) -> None:

@@ -51,19 +51,18 @@ _PIPE, _STOP = b"p", b"s"
 class Logger(ABC):
     """Base of users' loggers: `process` is called for each `lit_api.log(key, value)` of any worker.
 
-    A subclass with its own `__init__` calls `super().__init__()`.
+    A subclass with its own `__init__` should call `super().__init__()`.
     """
 
-    def __init__(self) -> None:
-        self._mounts: list[tuple[str, Any]] = []
+    _mounts: tuple[tuple[str, Any], ...] = ()  # on the class, for subclasses that do not
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave mounted apps behind: they are served by the fronts, not by the loggers' process."""
-        return {**self.__dict__, "_mounts": []}
+        return {**self.__dict__, "_mounts": ()}
 
     def mount(self, path: str, app: Any) -> None:
         """Serve an ASGI app (e.g. Prometheus' at "/metrics") on the server's port."""
-        self._mounts.append((path, app))
+        self._mounts = (*self._mounts, (path, app))
 
     @property
     def mounts(self) -> list[tuple[str, Any]]:
