@@ -52,16 +52,19 @@ class Served:
         url: str,
         pid: int,
         process: subprocess.Popen[bytes] | None = None,
-        output: Path | None = None,
+        output_fd: int = -1,
     ) -> None:
         self.url = url
         self.pid = pid
         self.process = process
-        self._output = output
+        self._output_fd = output_fd
 
     def output(self) -> str:
         """Return what the server's processes printed so far; empty in the thread form."""
-        return self._output.read_text(errors="replace") if self._output else ""
+        if self._output_fd < 0:
+            return ""
+        size_bytes = os.fstat(self._output_fd).st_size
+        return os.pread(self._output_fd, size_bytes, 0).decode(errors="replace")
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = STOP_S) -> int:
         """Send a signal to the supervisor, wait for its end and return its exit code (negative: a signal).
@@ -135,22 +138,20 @@ def running(
 def _in_processes(
     command: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, ready: bool
 ) -> Iterator[Served]:
-    with tempfile.TemporaryDirectory(prefix="cubbyhole-serving-") as folder:
-        output = Path(folder) / "output.txt"
-        # The server drains at the end of this pipe, so that a test run which is killed leaves no server behind.
-        read_fd, write_fd = os.pipe()
-        with output.open("wb") as sink:
-            process = subprocess.Popen(
-                command,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=[read_fd],
-                env={**os.environ, **environment, "CUBBYHOLE_PARENT_FD": str(read_fd)},
-            )
+    # Neither outlives this process, however it ends: the file has no name, and the server drains at the end of the pipe.
+    read_fd, write_fd = os.pipe()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[read_fd],
+            env={**os.environ, **environment, "CUBBYHOLE_PARENT_FD": str(read_fd)},
+        )
         os.close(read_fd)
-        served = Served("", process.pid, process, output)
+        served = Served("", process.pid, process, output.fileno())
         try:
             served.url = _wait(lambda: _address(served), timeout_s, served)
             if ready:
