@@ -232,6 +232,8 @@ static int lock(cbh_index *x, uint64_t i, unsigned turn) {
     // SYNC(bucket-lock): pairs with the release in unlock().
     if (word == 0 && atomic_compare_exchange_weak_explicit(&bucket->lock, &word, mine, memory_order_acquire, memory_order_relaxed)) {
       cbh_crash_here(20);
+      // Odd in a free bucket: somebody wrote over it. Readers would wait for a writer that there is not.
+      if (atomic_load_explicit(&bucket->version, memory_order_relaxed) & 1) mend_bucket(x, i);
       return CBH_OK;
     }
     relax();

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole._native._segment import CoreError
+from cubbyhole._native._segment import CODES, PLACES, CoreError
 from cubbyhole.core.errors import UnknownType
 from cubbyhole.dictionary.refusals import explained
 from cubbyhole.dictionary.values import BYTES, COPIED, PICKLE, Codec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cubbyhole._native._index import Index
     from cubbyhole._native._segment import Segment
     from cubbyhole.core.errors import CubbyholeError
+    from cubbyhole.dictionary.values import Encoded
 
 _MISSING = object()
 
@@ -56,7 +57,7 @@ class SegmentMapping(MutableMapping[str, Any]):
         try:
             self._index.put(key, kind, head, data)
         except CoreError as error:
-            raise self._explained(error, key, memoryview(data).nbytes) from error
+            self._put_again(error, key, (kind, head, data), keep_old=False)
         except TypeError as error:
             self._index.put(self._as_key(key, error), kind, head, data)
 
@@ -99,7 +100,7 @@ class SegmentMapping(MutableMapping[str, Any]):
         try:
             found = self._index.put(key, kind, head, data, True, COPIED)
         except CoreError as error:
-            raise self._explained(error, key, memoryview(data).nbytes) from error
+            found = self._put_again(error, key, (kind, head, data), keep_old=True)
         except TypeError as error:
             return self.setdefault(self._as_key(key, error), default)
         if found is not None:
@@ -136,6 +137,22 @@ class SegmentMapping(MutableMapping[str, Any]):
         return len(self) > 0
 
     # ------------------------------------------------------------------ inside
+    def _put_again(self, error: CoreError, key: str, encoded: Encoded, *, keep_old: bool) -> Any:
+        """There was no room: what dead processes hold makes some, or the error is told."""
+        kind, head, data = encoded
+        try:
+            if error.code != CODES["full"] or not self._reap_dead():
+                raise error
+            return self._index.put(key, kind, head, data, keep_old, COPIED)
+        except CoreError as final:
+            raise self._explained(final, key, memoryview(data).nbytes) from final
+
+    def _reap_dead(self) -> int:
+        """Drop what dead processes hold; returns how many there were."""
+        segment = self._segment
+        places = (place for place in range(PLACES) if segment.pid(place) and place != segment.place)
+        return sum(segment.reap(place) for place in places if not segment.alive(place))
+
     def _removed(self, key: str, *, want_value: bool) -> Any:
         try:
             return self._index.remove(key, want_value, COPIED)

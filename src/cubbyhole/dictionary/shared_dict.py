@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from cubbyhole._native._index import MOST_BUCKETS, Index, body_bytes
-from cubbyhole._native._segment import KIND_DICTIONARY, PLACES, CoreError, Segment
+from cubbyhole._native._segment import CODES, KIND_DICTIONARY, PLACES, CoreError, Segment
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.errors import WrongLayout
 from cubbyhole.dictionary.mapping import SegmentMapping
@@ -42,6 +42,7 @@ SLICE_NS = (
 BYTES_A_BUCKET = (
     16 * 1024
 )  # a guess at the mean value; with smaller ones chains grow, and `buckets=` helps
+LEAST_BYTES = 2**24  # an extent of 1 MiB for each of eleven sizes, and a few more
 FEWEST_BUCKETS, MOST_DEFAULT_BUCKETS = 1024, 65_536  # 64 bytes each
 LOOKS = 8  # at a bucket that a writer is in, before a snapshot goes on without it
 
@@ -71,7 +72,8 @@ class SharedDict(SegmentMapping):
         """Make an empty dictionary.
 
         Args:
-            bytes: Room for values, rounded up to 1 MiB. Memory is taken only as it is written.
+            bytes: Room for values, at least 16 MiB. Memory is taken only as it is written. Each process that stores takes
+                1 MiB at a time for each size of values (256 B, 512 B, ... 256 KiB), larger values as they are.
             buckets: A power of two; about the number of keys. By default one for each 16 KiB, 1,024 to 65,536.
             allow_pickle: Whether this process stores and reads objects of any type by pickle. Never turn it on where
                 a process that you do not trust has the dictionary open.
@@ -88,7 +90,8 @@ class SharedDict(SegmentMapping):
             raise ValueError(f"buckets={buckets}: give a power of two, at most {MOST_BUCKETS:,}.")
         seed = secrets.randbits(64)
         try:
-            fd = Segment.create(KIND_DICTIONARY, body_bytes(buckets), bytes, (buckets, seed))
+            room = max(bytes, LEAST_BYTES)
+            fd = Segment.create(KIND_DICTIONARY, body_bytes(buckets), room, (buckets, seed))
         except CoreError as error:
             raise OSError(f"No segment of {bytes:,} bytes: {error}. Ask for less.") from error
         return cls._opened(fd, allow_pickle=allow_pickle)
@@ -120,15 +123,17 @@ class SharedDict(SegmentMapping):
                 raise WrongLayout(
                     f"Descriptor {fd} is no SharedDict of this version ({error}). Give the one that fileno() returns."
                 ) from error
-            raise explained(error, segment, "", 0) from error
+            reason = explained(error, segment, "", 0)
+            segment.close()
+            raise reason from error
         return found
 
     def close(self) -> None:
         """Leave the dictionary in this process. Views that are still there stay readable; others go on without us."""
         if self._segment.closed:
             return
+        self._segment.close()  # first: whom the watcher tells of the end finds it closed
         self._watcher.stop()
-        self._segment.close()
         os.close(self._segment.fd)
 
     def fileno(self) -> int:
@@ -190,10 +195,14 @@ class SharedDict(SegmentMapping):
         kind = np.dtype(dtype)
         sizes = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
         size_bytes = int(np.prod(sizes, dtype=object)) * kind.itemsize
+        head = self._codec.array_head(kind, sizes)
         try:
-            room = self._index.reserve(
-                key, ARRAY, self._codec.array_head(kind, sizes), max(size_bytes, 0)
-            )
+            try:
+                room = self._index.reserve(key, ARRAY, head, size_bytes)
+            except CoreError as error:
+                if error.code != CODES["full"] or not self._reap_dead():
+                    raise
+                room = self._index.reserve(key, ARRAY, head, size_bytes)
             array: np.ndarray[Any, Any] = np.ndarray(sizes, kind, memoryview(room))
             yield array
             array.flags.writeable = False

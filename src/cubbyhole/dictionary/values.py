@@ -35,6 +35,7 @@ TUPLE_CODE, INT_CODE = (
 )  # MessagePack extensions, for what it would turn into something else or refuse
 NATIVE_FORMATS = frozenset("bBhHiIlLqQnNfd?c")  # what memoryview.cast() knows
 SIMPLE_KINDS = frozenset("biufc")  # dtypes that the buffer protocol carries as they are
+DLPACK_CPU = 1  # kDLCPU
 CACHED_HEADS = 4096  # different (dtype, shape) pairs; a model has a handful
 
 Encoded = tuple[int, bytes, "Buffer"]
@@ -246,6 +247,8 @@ class Codec:
             return self._from_array(np.asarray(value).view(np.ndarray))
         if hasattr(value, "__dlpack__"):
             try:
+                if value.__dlpack_device__()[0] != DLPACK_CPU:
+                    raise BufferError("it lies on a device")  # noqa: TRY301  one text for all refusals
                 return self._from_array(np.from_dlpack(value))
             except (BufferError, RuntimeError, TypeError, ValueError) as error:
                 raise UnknownType(

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the C tests of the index share: a process's (or a thread's) view of a dictionary, and payloads that prove themselves.
-#ifndef DICTIONARY_H
-#define DICTIONARY_H
+#ifndef PARTY_H
+#define PARTY_H
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,7 +87,7 @@ static inline bool payload_whole(const char *at, uint64_t bytes, uint64_t key, u
 
 static inline uint32_t name_key(char *text, uint64_t key) { return (uint32_t)sprintf(text, "key-%llu", (unsigned long long)key); }
 
-#define MOST_TURNS 2000  // of at most 20 ms each: a lock that is never given back fails the test instead of hanging it
+#define MOST_TURNS 400  // of at most 20 ms each: a lock that is never given back fails the test instead of hanging it
 
 #define UNTIL_DONE(code, call, party_, hash)                              \
   do {                                                                    \

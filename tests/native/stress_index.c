@@ -3,13 +3,13 @@
 // Threads stand for processes, each at a place of its own in one mapping, so that ThreadSanitizer sees all of them. They
 // store, look up, keep, delete and list values that prove themselves, and "die" at random points of the index: the thread
 // drops what it was doing on the spot (longjmp), sits down at a new place, and reaps the old one as a successor would.
-// usage: stress SECONDS THREADS KEYS LARGEST_BYTES SEED DEATH_EVERY    (0: nobody dies)
+// usage: stress_index SECONDS THREADS KEYS LARGEST_BYTES SEED DEATH_EVERY    (0: nobody dies)
 #include <pthread.h>
 #include <setjmp.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "dictionary.h"
+#include "party.h"
 
 static _Thread_local int armed;
 static _Thread_local jmp_buf grave;
@@ -116,7 +116,7 @@ static void *run(void *number) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 7, "usage: stress SECONDS THREADS KEYS LARGEST_BYTES SEED DEATH_EVERY");
+  CHECK(argc == 7, "usage: stress_index SECONDS THREADS KEYS LARGEST_BYTES SEED DEATH_EVERY");
   int threads = atoi(argv[2]);
   keys = strtoull(argv[3], NULL, 10), largest = strtoull(argv[4], NULL, 10), seed = strtoull(argv[5], NULL, 10);
   death_every = strtoull(argv[6], NULL, 10);

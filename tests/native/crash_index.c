@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A process is killed at each point at which it can be killed in the index; another one must find a whole dictionary.
-// usage: crash FIRST LAST    prints "POINT WAY" for each death that it survived; exits 1 at the first that it did not
+// usage: crash_index FIRST LAST    prints "POINT WAY" for each death that it survived; exits 1 at the first that it did not
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "dictionary.h"
+#include "party.h"
 
 extern int cbh_crash_armed;
 
@@ -83,19 +83,32 @@ static bool round_of(enum way way, int point, bool reap_first) {
     may_be[key][1] = way == DELETE || way == DELETE_DEEP ? 0 : way == LOOK_UP ? 1 : 2;
   }
   if (hit) {
+    party next;
     for (int turn = 0; reap_first && turn < 2; turn++) {  // twice: the second is the reaper that died, or nobody
       cbh_place_reap(&p.segment, first);
       cbh_place_reap(&p.segment, second);
     }
-    // Everybody goes on, in the same bucket.
-    cbh_found found;
-    CHECK(look_up(&p, 2, &found) == CBH_OK, "look up");
-    let_go(&p, found.block);
-    CHECK(store(&p, 0, 128, 3) >= 0, "store");
-    may_be[0][0] = may_be[0][1] = 3;
-    cbh_place_reap(&p.segment, second);
-    cbh_place_reap(&p.segment, first);
+    join(&next, fd);  // the dead one's place is somebody else's now, if it was reaped
+    // Everybody goes on, in the same bucket: each key is there or not, whole, and can be stored again.
+    for (uint64_t key = 0; key < KEYS; key++) {
+      cbh_found found;
+      uint64_t number = 0;
+      int code = look_up(&p, key, &found);
+      if (code == CBH_OK) {
+        CHECK(payload_whole(p.segment.base + found.block + found.value_at, found.value_bytes, key, &number), "torn");
+        let_go(&p, found.block);
+      }
+      CHECK(number == may_be[key][0] || number == may_be[key][1], "key %d has value %d", (int)key, (int)number);
+      CHECK(store(&next, key, 128, 3) >= 0, "store");
+      may_be[key][0] = may_be[key][1] = 3;
+    }
+    if (!reap_first) {
+      cbh_place_reap(&p.segment, second);
+      cbh_place_reap(&p.segment, first);
+    }
     check_whole(&p, KEYS, may_be);
+    cbh_place_leave(&next.segment);
+    cbh_segment_unmap(&next.segment);
     for (uint64_t key = 0; key < KEYS; key++) erase(&p, key);
     check_whole(&p, KEYS, NULL);
     uint64_t bytes, blocks;
