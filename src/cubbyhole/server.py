@@ -9,6 +9,7 @@ See:   docs/migrating.md for every difference from LitServe
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,7 @@ from cubbyhole._deprecated import apply_moved
 from cubbyhole.api.callbacks import Callback, CallbackRunner
 from cubbyhole.core.errors import WorkerFailedToStart
 from cubbyhole.core.settings import ServerSettings
-from cubbyhole.front import apis, auth, options, routes
+from cubbyhole.front import apis, keys, options
 from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
 from cubbyhole.front.reply import data_streamer
@@ -26,6 +27,8 @@ from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from fastapi import FastAPI
 
     from cubbyhole.api.lit_api import LitAPI
     from cubbyhole.channels.base import Channel
@@ -113,7 +116,12 @@ class LitServer:
         self._running: Any = None
         sizes = {"channel": channel, "slots": slots, "arena_bytes": arena_bytes}
         self.settings = self._settings({**sizes, "server_timing": server_timing})
-        self._build(None if disable_openapi_url else "/openapi.json")
+        self._check_keys()
+        self._openapi_url = None if disable_openapi_url else "/openapi.json"
+        runner = CallbackRunner(self.callbacks)
+        self.desk = Desk(self.settings, self, self.lit_apis, runner, lambda: LIT_SERVER_API_KEY)
+        for _ in self.lit_apis:
+            runner.trigger_event("on_server_start", litserver=self)
 
     @property
     def active_requests(self) -> int | None:
@@ -127,19 +135,14 @@ class LitServer:
 
     def setup_auth(self, lit_api: LitAPI | None = None) -> Callable[..., Any]:
         """Return the FastAPI dependency that guards an API: its own `authorize`, else the API key."""
+        from cubbyhole.front import auth
+
         own: Callable[..., Any] | None = getattr(lit_api, "authorize", None)
         return own if callable(own) else auth.key_dependency(self.desk.read_api_key)
 
     def register_endpoints(self) -> None:
-        """Add what does not belong to every server: the shutdown endpoint and the loggers' mounts."""
-        path = self.settings.shutdown_path
-        if path is not None:
-            generated = auth.shutdown_key(SHUTDOWN_API_KEY, path)
-            guard = auth.bearer_dependency(lambda: SHUTDOWN_API_KEY or generated)
-            routes.add_shutdown_route(self.app, self.desk, path, guard)
-        for logger in self.loggers:
-            for mount_path, app in logger.mounts:
-                self.app.mount(mount_path, app)
+        """Make `app` with all its routes, unless it is made already."""
+        _ = self.app
 
     def attach(self, channel: Channel, roster: Roster) -> None:
         """Have `app` open front 0 of this channel when its lifespan starts: for tests in one process."""
@@ -238,15 +241,27 @@ class LitServer:
             **ours,
         )
 
-    def _build(self, openapi_url: str | None) -> None:
-        auth.check_keys(
+    def _check_keys(self) -> None:
+        keys.check_keys(
             LIT_SERVER_API_KEY=LIT_SERVER_API_KEY, LIT_SHUTDOWN_API_KEY=SHUTDOWN_API_KEY
         )
-        runner = CallbackRunner(self.callbacks)
-        self.desk = Desk(self.settings, self, self.lit_apis, runner, lambda: LIT_SERVER_API_KEY)
-        self.app = routes.make_app(self.desk, openapi_url)
-        routes.add_routes(self.app, self.desk, self.setup_auth)
-        self.own_middlewares = routes.add_middlewares(self.app, self.desk, self.middlewares)
-        self.register_endpoints()
-        for _ in self.lit_apis:
-            runner.trigger_event("on_server_start", litserver=self)
+        if self.shutdown_path is not None:
+            self._generated_key = keys.shutdown_key(SHUTDOWN_API_KEY, self.shutdown_path)
+
+    @cached_property
+    def app(self) -> FastAPI:
+        """The FastAPI app behind the fast lane, open for routes, mounts and middlewares of the user's.
+
+        Made when first looked at, in `run` once the workers are on their way: importing FastAPI takes as long as they do.
+        """
+        from cubbyhole.front.assembly import assemble
+
+        app, self.own_middlewares = assemble(
+            self.desk,
+            self._openapi_url,
+            guard=self.setup_auth,
+            middlewares=self.middlewares,
+            loggers=self.loggers,
+            read_shutdown_key=lambda: SHUTDOWN_API_KEY or self._generated_key,
+        )
+        return app

@@ -348,6 +348,8 @@ def _supervise(
     pool.start("worker")
     import uvicorn
 
+    # The rest of the web stack, too, is imported here, while the workers start, and once for all fronts.
+
     web = uvicorn.Config(
         server.app, **options
     )  # also applies uvicorn's logging, for the line below

@@ -18,9 +18,9 @@ from cubbyhole.core.clock import deadline_after, now_ns
 from cubbyhole.core.entries import Failure, RequestEntry, Result
 from cubbyhole.core.errors import CubbyholeError, EntryTooLarge
 from cubbyhole.front import compression, reply
-from cubbyhole.front.auth import refuse_key
 from cubbyhole.front.exchange import GONE
 from cubbyhole.front.intake import BodyTooLarge, ClientLeft, header, read_body, request_meta
+from cubbyhole.front.keys import refuse_key
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
