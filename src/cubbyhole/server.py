@@ -21,6 +21,7 @@ from cubbyhole.core.settings import ServerSettings
 from cubbyhole.front import apis, keys, options
 from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
+from cubbyhole.front.reliability import reliability_settings
 from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
 from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, list_devices
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fastapi import FastAPI
+    from typing_extensions import Unpack
 
     from cubbyhole.api.lit_api import LitAPI
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.roster import Roster
+    from cubbyhole.front.reliability import ReliabilityOptions
 
 # Read at import and looked up at each use: tests of users assign them.
 LIT_SERVER_API_KEY = os.environ.get("LIT_SERVER_API_KEY")
@@ -61,6 +64,7 @@ class LitServer:
         slots: Requests in flight for each front; further ones are answered 503 at once.
         arena_bytes: Room for bodies; memory is used only as far as it is touched.
         server_timing: Say in a `Server-Timing` header how long each request was in each state.
+        **reliability: Order, time and overload: see `front.reliability.ReliabilityOptions`.
         spec, max_batch_size, batch_timeout, stream, api_path, loop: Deprecated: they belong to the LitAPI.
     """
 
@@ -95,6 +99,7 @@ class LitServer:
         slots: int = 1024,
         arena_bytes: int = 1 << 30,
         server_timing: bool = False,
+        **reliability: Unpack[ReliabilityOptions],
     ) -> None:
         self.lit_api = lit_api
         self.lit_apis = apis.list_apis(lit_api)
@@ -115,7 +120,9 @@ class LitServer:
         self.devices = list_devices(choose_accelerator(accelerator), devices)
         self._running: Any = None
         sizes = {"channel": channel, "slots": slots, "arena_bytes": arena_bytes}
-        self.settings = self._settings({**sizes, "server_timing": server_timing})
+        self.settings = self._settings(
+            {**sizes, "server_timing": server_timing, **reliability_settings(reliability)}
+        )
         self._check_keys()
         self._openapi_url = None if disable_openapi_url else "/openapi.json"
         runner = CallbackRunner(self.callbacks)

@@ -172,6 +172,13 @@ class LitAPI:
         """Whether the endpoint may get requests. Runs in HTTP processes, without `setup`."""
         return True
 
+    def rank_request(self, headers: dict[str, str]) -> int:
+        """Override it to order requests: return a class from 0 (most urgent) to 9, by a request's headers.
+
+        Names of headers are in lower case. Runs in HTTP processes, without `setup`, and must not wait for anything.
+        """
+        return 5
+
     def has_active_requests(self) -> bool:
         """For continuous batching: whether sequences are under way."""
         raise NotImplementedError("has_active_requests is not implemented")

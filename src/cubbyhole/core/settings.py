@@ -49,6 +49,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         track_requests: Count active requests.
         server_timing: Add a `Server-Timing` header: how long each request spent in each state of its entry.
         drain_timeout_s: How long accepted requests may go on after SIGTERM.
+        priorities: Clients may order their requests by the header X-Priority.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -64,6 +65,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     track_requests: bool = False
     server_timing: bool = False
     drain_timeout_s: float = 30.0
+    priorities: bool = False
     model_metadata: Any = None
 
     @property

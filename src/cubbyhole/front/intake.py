@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 # copies are not what costs.)
 RESERVE_FROM_BYTES = 32 * 1024
 
-_NOTED = frozenset((b"content-type", b"x-request-id", b"traceparent"))
+_NOTED = frozenset(
+    (b"content-type", b"x-request-id", b"traceparent", b"x-priority", b"x-request-timeout")
+)
 _JSON = b"application/json"
 _encode_meta = msgspec.msgpack.Encoder().encode
 
@@ -43,8 +45,14 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return None
 
 
-def request_meta(scope: Any) -> bytes:
-    """Encode what a worker needs beside the body; empty for a plain JSON request."""
+def request_meta(scope: Any) -> tuple[bytes, dict[bytes, bytes] | None]:
+    """Look at the headers, once.
+
+    Returns:
+        What a worker needs beside the body, encoded; empty for a plain JSON request. And the headers with which a client asks for
+        an order or a time (`wishes.py`), None without any.
+    """
+    wishes: dict[bytes, bytes] | None = None
     content_type = request_id = traceparent = b""
     for name, value in scope["headers"]:
         if name in _NOTED:
@@ -53,19 +61,20 @@ def request_meta(scope: Any) -> bytes:
                     content_type = value
             elif name == b"traceparent":
                 traceparent = value
-            else:
+            elif name == b"x-request-id":
                 request_id = value
+            else:
+                wishes = {name: value} if wishes is None else {**wishes, name: value}
     query = scope["query_string"]
     if not (content_type or query or request_id or traceparent):
-        return b""
-    return _encode_meta(
-        RequestMeta(
-            content_type=content_type.decode("latin-1"),
-            query=query.decode("latin-1"),
-            request_id=request_id.decode("latin-1"),
-            traceparent=traceparent.decode("latin-1"),
-        )
+        return b"", wishes
+    meta = RequestMeta(
+        content_type=content_type.decode("latin-1"),
+        query=query.decode("latin-1"),
+        request_id=request_id.decode("latin-1"),
+        traceparent=traceparent.decode("latin-1"),
     )
+    return _encode_meta(meta), wishes
 
 
 class BodyTooLarge(PayloadTooLarge):

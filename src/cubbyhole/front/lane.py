@@ -21,6 +21,7 @@ from cubbyhole.front import compression, reply
 from cubbyhole.front.exchange import GONE
 from cubbyhole.front.intake import BodyTooLarge, ClientLeft, header, read_body, request_meta
 from cubbyhole.front.keys import refuse_key
+from cubbyhole.front.wishes import Wishes
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class Lane:
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi
+        self._wishes = Wishes(desk.lit_apis[endpoint], priorities=settings.priorities)
+        self._ordered = (
+            self._wishes.ordered
+        )  # else the rank is the arrival: first come, first served
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""
@@ -77,8 +82,8 @@ class Lane:
         try:
             exchange = self._admit(scope)
             body = await self._intake(scope, receive, exchange)
-            meta = request_meta(scope)
-            waiter = self._submit(exchange, body, meta, received_ns, receive)
+            meta, wishes = request_meta(scope)
+            waiter = self._submit(exchange, scope, body, meta, wishes, received_ns, receive)
         except ClientLeft:
             return None
         except BodyTooLarge as error:
@@ -119,8 +124,20 @@ class Lane:
         return exchange
 
     def _submit(
-        self, exchange: Exchange, body: Buffer, meta: bytes, received_ns: int, receive: Any
+        self,
+        exchange: Exchange,
+        scope: Any,
+        body: Buffer,
+        meta: bytes,
+        wishes: dict[bytes, bytes] | None,
+        received_ns: int,
+        receive: Any,
     ) -> Waiter:
+        rank, deadline_ns = received_ns, deadline_after(self._timeout_s, received_ns)
+        if wishes is not None:
+            deadline_ns = self._wishes.grant_deadline(wishes, received_ns, deadline_ns)
+        if self._ordered:
+            rank = self._wishes.rank(wishes, scope["headers"], received_ns, deadline_ns)
         if self._desk.request_hooks:
             self._desk.announce_request()
         entry = RequestEntry(
@@ -128,8 +145,8 @@ class Lane:
             self._endpoint,
             body,
             meta,
-            received_ns,  # rank: first come, first served, over all fronts
-            deadline_after(self._timeout_s, received_ns),
+            rank,
+            deadline_ns,
             self._retry,
             received_ns,
         )
