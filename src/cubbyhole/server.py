@@ -120,9 +120,7 @@ class LitServer:
         self.devices = list_devices(choose_accelerator(accelerator), devices)
         self._running: Any = None
         sizes = {"channel": channel, "slots": slots, "arena_bytes": arena_bytes}
-        self.settings = self._settings(
-            {**sizes, "server_timing": server_timing, **reliability_settings(reliability)}
-        )
+        self.settings = self._settings({**sizes, "server_timing": server_timing}, reliability)
         self._check_keys()
         self._openapi_url = None if disable_openapi_url else "/openapi.json"
         runner = CallbackRunner(self.callbacks)
@@ -230,7 +228,7 @@ class LitServer:
     data_streamer = staticmethod(data_streamer)
     device_identifiers = staticmethod(device_identifiers)
 
-    def _settings(self, ours: dict[str, Any]) -> ServerSettings:
+    def _settings(self, ours: dict[str, Any], reliability: Mapping[str, Any]) -> ServerSettings:
         for name in ("healthcheck_path", "info_path", "shutdown_path"):
             options.check_path(name, getattr(self, name) or "/")
         apis.prepare(self.lit_apis, self.timeout)
@@ -246,6 +244,7 @@ class LitServer:
             track_requests=self.track_requests,
             model_metadata=self.model_metadata,
             **ours,
+            **reliability_settings(reliability),
         )
 
     def _check_keys(self) -> None:
