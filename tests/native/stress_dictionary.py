@@ -31,12 +31,12 @@ def payload(rng: random.Random, number: int) -> np.ndarray[Any, Any]:
     """An array of 64 B to 4 MiB: its checksum, its number, then words that follow from it."""
     words = max(8, rng.randrange(1, 2 ** rng.randrange(4, 20)))
     array = np.arange(number, number + min(words, LARGEST_BYTES // 8), dtype="u8")
-    array[0] = zlib.crc32(memoryview(array[1:]))
+    array[0] = zlib.crc32(array[1:].tobytes())
     return array
 
 
 def whole(array: np.ndarray[Any, Any]) -> bool:
-    return array.nbytes >= 64 and int(array[0]) == zlib.crc32(memoryview(array[1:]))
+    return array.nbytes >= 64 and int(array[0]) == zlib.crc32(array[1:].tobytes())
 
 
 def act(d: SharedDict, rng: random.Random, kept: list[Any]) -> None:  # noqa: C901  one dice, many faces
