@@ -198,6 +198,7 @@ def _serve_on(
         wire.channel,
         wire.roster,
         restart_workers=wire.settings.restart_workers,
+        execution_timeout_s=wire.settings.execution_timeout_s,
     )
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
     try:
@@ -218,6 +219,7 @@ def launch(server: LitServer, settings: ServerSettings, *, log_level: str = "inf
         wire.channel,
         wire.roster,
         restart_workers=settings.restart_workers,
+        execution_timeout_s=settings.execution_timeout_s,
     )
     return Running(wire, pool, SignalPipe())
 

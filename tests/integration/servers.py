@@ -134,6 +134,16 @@ def impatient() -> ls.LitServer:
     return one(timeout=1.0)
 
 
+def limited() -> ls.LitServer:
+    """Squares, with limits of waiting and of running far below the timeout."""
+    return one(queue_timeout=0.4, execution_timeout=1.0)
+
+
+def hasty_receiver() -> ls.LitServer:
+    """Squares; requests must be sent within a second."""
+    return one(receive_timeout=1.0)
+
+
 def strict() -> ls.LitServer:
     """A dead worker ends the server."""
     return one(restart_workers=False)

@@ -35,7 +35,8 @@ class LitAPI:
     the one before. With `max_batch_size > 1` it is `decode_request` for each, `batch`, `predict`,
     `unbatch`, `encode_response` for each. A hook with a parameter named `context` gets the
     request's dict. One with a parameter named `cancelled` gets a callable without arguments that says whether
-    nobody waits for the answer any more (in a batched `predict`: for any answer of the batch).
+    nobody waits for the answer any more (in a batched `predict`: for any answer of the batch), one
+    named `deadline` the time on `time.monotonic`'s clock at which the answer is too late.
 
     Args:
         max_batch_size: Requests that one `predict` takes at most, > 0; 1 means no batching.

@@ -50,6 +50,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         server_timing: Add a `Server-Timing` header: how long each request spent in each state of its entry.
         drain_timeout_s: How long accepted requests may go on after SIGTERM.
         priorities: Clients may order their requests by the header X-Priority.
+        queue_timeout_s, execution_timeout_s: Limits of waiting and of running, within an endpoint's `timeout_s`; inf: none of its own.
+        receive_timeout_s: How long a client may take to send a request's head, and its body; inf: no limit.
+        max_queue: Requests under way over all fronts, waiting or running; None: what the slots hold.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -66,6 +69,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     server_timing: bool = False
     drain_timeout_s: float = 30.0
     priorities: bool = False
+    queue_timeout_s: float = float("inf")
+    execution_timeout_s: float = float("inf")
+    receive_timeout_s: float = 60.0
+    max_queue: int | None = None
     model_metadata: Any = None
 
     @property

@@ -8,6 +8,7 @@ Owns:  the exchange between `open` and `close`.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cubbyhole.api.callbacks import call_contained
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.exchange import Exchange
+from cubbyhole.front.times import PartTimes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -84,7 +86,15 @@ class Desk:
         place = self.place
         if place is None or self.exchange is not None:
             return
-        self.exchange = Exchange(place.channel.front(place.index), place.index, loop)
+        settings, limit, parts = self.settings, self.settings.max_queue, None
+        if limit is not None:
+            limit = -(-limit // place.roster.fronts)  # each front admits its share
+        if not math.isinf(min(settings.queue_timeout_s, settings.execution_timeout_s)):
+            parts = PartTimes(
+                settings.queue_timeout_s, settings.execution_timeout_s, place.channel.snapshot
+            )
+        port = place.channel.front(place.index)
+        self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()
         place.roster.set_pid(place.index, os.getpid())
         place.roster.set_state(place.index, ProcessState.READY)

@@ -13,6 +13,7 @@ task for each would cost more than all the rest of this module.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,8 @@ from cubbyhole.core.clock import NEVER_NS, now_ns
 from cubbyhole.core.entries import Collected, Failure, Taken
 from cubbyhole.core.errors import ChannelClosed, CubbyholeError
 from cubbyhole.core.ids import request_ids
+from cubbyhole.front.times import Readers
+from cubbyhole.scheduling.admission import AnswerRate, QueueFull, retry_after_s
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from cubbyhole.channels.base import FrontPort
     from cubbyhole.core.entries import RequestEntry
+    from cubbyhole.front.times import PartTimes
 
     Receive = Callable[[], Awaitable[Any]]
 
@@ -109,7 +113,14 @@ class Waiter:
 class Exchange:
     """The waiters of one front, between its event loop and its port."""
 
-    def __init__(self, port: FrontPort, front: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        port: FrontPort,
+        front: int,
+        loop: asyncio.AbstractEventLoop,
+        part_times: PartTimes | None = None,
+        limit: int | None = None,
+    ) -> None:
         self.ids: Iterator[int] = request_ids(front)
         self._port = port
         self._loop = loop
@@ -118,6 +129,10 @@ class Exchange:
         self._submitted = self._answered = self._failed = self._expired = self._left = 0
         self._refused = self._wakeups = 0
         self.reserve = port.reserve
+        self._part_times = part_times
+        self._limit = limit if limit is not None else sys.maxsize
+        self._readers = Readers()
+        self._rate = AnswerRate()
 
     def open(self) -> None:
         """Begin to collect."""
@@ -148,6 +163,9 @@ class Exchange:
             request_id, self._loop.create_future(), entry.deadline_ns, entry.received_ns, receive
         )
         self._waiters[request_id] = waiter  # first: the answer may come before `submit` returns
+        if len(self._waiters) > self._limit:
+            del self._waiters[request_id]
+            raise self._refuse()
         try:
             self._port.submit(entry)
         except BaseException:
@@ -158,6 +176,28 @@ class Exchange:
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_S, self._sweep)
         return waiter
+
+    def begin_reading(self, task: asyncio.Task[Any], until_ns: int) -> None:
+        """`task` reads a request's body, until then at most.
+
+        Raises:
+            QueueFull: there would be no room for it, so that it need not be read.
+        """
+        if len(self._waiters) >= self._limit:
+            raise self._refuse()
+        self._readers.add(task, until_ns)
+        if self._timer is None:
+            self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def end_reading(self, task: asyncio.Task[Any]) -> bool:
+        """`task` reads no more. True: it was cancelled by us, because it took too long."""
+        self._readers.remove(task)
+        return self._readers.was_cut(task)
+
+    def retry_after_s(self) -> int:
+        """Return when a client that is refused now should come again, by the rate of answers."""
+        rate = self._rate.per_s(self._answered, now_ns())
+        return retry_after_s(len(self._waiters), rate)
 
     def leave(self, waiter: Waiter) -> None:
         """Nobody reads this answer any more: cancel the entry. Safe to repeat, and after the answer."""
@@ -210,6 +250,12 @@ class Exchange:
             wakeups_total=self._wakeups,
         )
 
+    def _refuse(self) -> QueueFull:
+        self._refused += 1
+        return QueueFull(
+            f"{len(self._waiters)} requests are under way in this front, as many as max_queue allows. Add workers, or raise it."
+        )
+
     def _collect(self) -> None:
         self._wakeups += 1
         try:
@@ -255,6 +301,8 @@ class Exchange:
     def _sweep(self) -> None:
         self._collect()
         time_ns = now_ns()
+        self._rate.note(self._answered, time_ns)
+        self._readers.cut(time_ns)
         watch_before_ns = time_ns - WATCH_AFTER_NS
         for waiter in tuple(self._waiters.values()):
             if waiter.deadline_ns <= time_ns:
@@ -267,7 +315,16 @@ class Exchange:
                 and waiter.receive is not None
             ):
                 waiter.watcher = self._loop.create_task(self._watch(waiter, waiter.receive))
-        self._timer = self._loop.call_later(SWEEP_S, self._sweep) if self._waiters else None
+        if self._part_times is not None:
+            for request_id, failure in self._part_times.overdue(self._waiters.values(), time_ns):
+                self._expired += 1
+                self._cancel(request_id)
+                self._answer(request_id, failure)
+        if self._waiters or self._readers:
+            self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+        else:
+            self._timer = None
+            self._rate.pause()
 
     async def _watch(self, waiter: Waiter, receive: Receive) -> None:
         try:

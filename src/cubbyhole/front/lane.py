@@ -11,16 +11,19 @@ See:   docs/design/request-path.md
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, cast
 
-from cubbyhole.core.clock import deadline_after, now_ns
+from cubbyhole.core.clock import NEVER_NS, deadline_after, now_ns
 from cubbyhole.core.entries import Failure, RequestEntry, Result
 from cubbyhole.core.errors import CubbyholeError, EntryTooLarge
 from cubbyhole.front import compression, reply
 from cubbyhole.front.exchange import GONE
 from cubbyhole.front.intake import BodyTooLarge, ClientLeft, header, read_body, request_meta
 from cubbyhole.front.keys import refuse_key
+from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
 from cubbyhole.scheduling.admission import refusal
 
@@ -66,6 +69,8 @@ class Lane:
         self._limit_bytes = settings.arena_bytes  # what the channel can hold
         if settings.max_payload_bytes is not None:
             self._limit_bytes = min(self._limit_bytes, settings.max_payload_bytes)
+        receive_s = min(settings.receive_timeout_s, self._timeout_s)
+        self._receive_ns = NEVER_NS // 2 if math.isinf(receive_s) else int(receive_s * 1e9)
         self._timing = settings.server_timing
         self._plain = not (settings.server_timing or desk.response_hooks)
         self._guarded = guarded
@@ -81,7 +86,7 @@ class Lane:
         received_ns = now_ns()
         try:
             exchange = self._admit(scope)
-            body = await self._intake(scope, receive, exchange)
+            body = await self._read(scope, receive, exchange, received_ns)
             meta, wishes = request_meta(scope)
             waiter = self._submit(exchange, scope, body, meta, wishes, received_ns, receive)
         except ClientLeft:
@@ -152,6 +157,24 @@ class Lane:
         )
         return exchange.submit(entry, receive)
 
+    async def _read(self, scope: Any, receive: Any, exchange: Exchange, received_ns: int) -> Buffer:
+        """Read the body, as long as the client has time for it: a slow sender must not hold its place for ever."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        exchange.begin_reading(task, received_ns + self._receive_ns)
+        try:
+            body = await self._intake(scope, receive, exchange)
+        except asyncio.CancelledError:
+            if exchange.end_reading(task):
+                raise BodyTooSlow(
+                    f"The request's body took longer than {self._receive_ns / 1e9:.3g} s to come."
+                ) from None
+            raise
+        except BaseException:
+            exchange.end_reading(task)
+            raise
+        exchange.end_reading(task)
+        return body
+
     async def _intake(self, scope: Any, receive: Any, exchange: Exchange) -> Buffer:
         message = await receive()
         if message["type"] != "http.request":
@@ -211,7 +234,9 @@ class Lane:
         if isinstance(error, Refused):
             return await self._fail(send, error.failure, [])
         logger.debug("request refused: code=%s reason=%s", error.code, error)
-        return await self._fail(send, refusal(error), [])
+        exchange = self._desk.exchange
+        wait_s = 1 if exchange is None else exchange.retry_after_s()
+        return await self._fail(send, refusal(error, wait_s), [])
 
     async def _fail_unless_gone(self, send: Any, failure: Failure, extra: Headers) -> None:
         if failure is not GONE:

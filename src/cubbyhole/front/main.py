@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.app import FrontApp
 from cubbyhole.front.desk import Place
 from cubbyhole.front.routes import fast_lanes
+from cubbyhole.front.times import SlowHeaders
 
 if TYPE_CHECKING:
     import socket
@@ -75,6 +77,7 @@ class FrontServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, arguments: FrontArguments) -> None:
         super().__init__(config)
         self._arguments = arguments
+        self._slow_headers = SlowHeaders(arguments.settings.receive_timeout_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -91,6 +94,14 @@ class FrontServer(uvicorn.Server):
         finally:
             for number, previous in before.items():
                 signal.signal(number, previous)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Uvicorn's, ten times a second; once a second connections are looked at, too."""
+        if counter % 10 == 0:
+            closed = self._slow_headers.look(self.server_state.connections, time.monotonic())
+            if closed:
+                logger.debug("slow connections closed: count=%d", closed)
+        return await super().on_tick(counter)
 
     def drain(self) -> None:
         """Accept nothing more, finish what was accepted."""

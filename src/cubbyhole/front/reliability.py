@@ -20,19 +20,50 @@ class ReliabilityOptions(TypedDict, total=False):
     Attributes:
         priorities: Clients may send X-Priority, 0 (most urgent) to 9; 5 where they do not. Off: the header means nothing, so that
             no client jumps the queue of a server whose operator did not say so.
+        queue_timeout: Seconds that a request may wait for a worker; 504 then.
+        execution_timeout: Seconds that a worker may have it; 504 then, and a worker that hangs is ended and replaced. Both lie within
+            `timeout`, which covers waiting and running together.
+        receive_timeout: Seconds that a client may take to send a request's head, and again its body; 408 then. 60; False: no limit.
+        max_queue: Requests under way, waiting or running, over the whole server; further ones are answered 503 with the time
+            after which to come again. Without it, `slots` for each front.
     """
 
     priorities: bool
+    queue_timeout: float | None
+    execution_timeout: float | None
+    receive_timeout: float | bool
+    max_queue: int | None
 
 
 def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Check the options and return the fields of `ServerSettings` that they stand for.
 
     Raises:
+        ValueError: a value is out of range.
         TypeError: there is no such option (the words of Python's own error).
     """
     known = ReliabilityOptions.__annotations__
     for name in options:
         if name not in known:
             raise TypeError(f"LitServer.__init__() got an unexpected keyword argument {name!r}")
-    return {"priorities": bool(options.get("priorities", False))}
+    return {
+        "priorities": bool(options.get("priorities", False)),
+        "queue_timeout_s": _limit_s("queue_timeout", options.get("queue_timeout")),
+        "execution_timeout_s": _limit_s("execution_timeout", options.get("execution_timeout")),
+        "receive_timeout_s": _limit_s("receive_timeout", options.get("receive_timeout", 60.0)),
+        "max_queue": _count("max_queue", options.get("max_queue")),
+    }
+
+
+def _limit_s(name: str, value: Any) -> float:
+    if value is None or value is False:
+        return float("inf")
+    if not float(value) > 0:
+        raise ValueError(f"{name} must be seconds above 0, but got {value}")
+    return float(value)
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name} must be an integer >= 1, but got {value}")
+    return value

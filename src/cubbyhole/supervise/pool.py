@@ -69,7 +69,13 @@ class Pool:
     """All children of the supervisor. One thread uses it."""
 
     def __init__(
-        self, places: list[Place], channel: Channel, roster: Roster, *, restart_workers: bool = True
+        self,
+        places: list[Place],
+        channel: Channel,
+        roster: Roster,
+        *,
+        restart_workers: bool = True,
+        execution_timeout_s: float = float("inf"),
     ) -> None:
         self.failure: WorkerError | None = None  # set once: the server must end
         self._places = places
@@ -77,7 +83,7 @@ class Pool:
         self._roster = roster
         self._restart_workers = restart_workers
         self._settled = False
-        self._stalls = StallWatch(channel, roster)
+        self._stalls = StallWatch(channel, roster, execution_timeout_s)
         self._reminded_ns = now_ns()
 
     def start(self, role: Role) -> None:
@@ -298,7 +304,7 @@ class Pool:
 
     def _pause_s(self) -> float:
         now = now_ns()
-        pause_s = TURN_S
+        pause_s = min(TURN_S, self._stalls.period_ns / 1e9)
         for place in self._places:
             if place.due_ns is not None:
                 pause_s = min(pause_s, max(0.0, (place.due_ns - now) / 1e9))

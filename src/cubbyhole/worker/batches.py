@@ -55,6 +55,10 @@ class Batch:
         """Whether nobody waits for any of it."""
         return all(task.entry.cancelled for task, _ in self.places)
 
+    def deadline_ns(self) -> int:
+        """When the first of its answers is too late."""
+        return min(task.entry.deadline_ns for task, _ in self.places)
+
     def predict(self) -> None:
         """Fill `outputs`; if predict raises for the batch, by running each place alone."""
         if not self.places:

@@ -5,16 +5,19 @@ Flow:  main.py -> **hooks.py** -> runner.py
 Owns:  nothing.
 
 Beside its value a hook gets, by the name of a parameter, `context` (the request's dict; a batched `predict`: the list
-of them) and `cancelled` (a callable: does nobody wait any more; a batched `predict`: for any of the batch).
+of them), `cancelled` (a callable: does nobody wait any more; a batched `predict`: for any of the batch) and `deadline` (on
+`time.monotonic`'s clock, seconds; inf for none; a batched `predict`: the first of the batch).
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cubbyhole.api.callbacks import CallbackRunner, call_contained
 from cubbyhole.api.lit_api import overrides
+from cubbyhole.core.clock import NEVER_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +50,8 @@ class Hook:
         wants_cancelled = "cancelled" in parameters
         self.is_default = not own
         self.skip = not own and lit_api.spec is None
-        self.plain = not (self.wants_context or wants_cancelled)
+        wants_deadline = "deadline" in parameters
+        self.plain = not (self.wants_context or wants_cancelled or wants_deadline)
         function = inspect.unwrap(self.method)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
             function
@@ -56,6 +60,8 @@ class Hook:
             function
         )
         self.call: Bound = _bind(self.method, self.wants_context, wants_cancelled)
+        if wants_deadline:
+            self.call = _bind_with_deadline(self.method, self.wants_context, wants_cancelled)
 
 
 def _bind(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
@@ -66,6 +72,26 @@ def _bind(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
     if cancelled:
         return lambda value, _, x: method(value, cancelled=x)
     return lambda value, _c, _x: method(value)
+
+
+def _bind_with_deadline(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
+    def call(value: Any, c: Any, x: Cancelled) -> Any:
+        wanted: dict[str, Any] = {"context": c} if context else {}
+        if cancelled:
+            wanted["cancelled"] = x
+        return method(value, **wanted, deadline=_deadline_s(x))
+
+    return call
+
+
+def _deadline_s(cancelled: Cancelled) -> float:
+    """When the answer is too late, on `time.monotonic`'s clock: of the `Task` or `Batch` whose method `cancelled` is."""
+    owner: Any = getattr(cancelled, "__self__", None)
+    entry = getattr(owner, "entry", None)
+    if entry is None and owner is None:  # a plain function: nobody told a deadline
+        return math.inf
+    deadline_ns = owner.deadline_ns() if entry is None else entry.deadline_ns
+    return math.inf if deadline_ns >= NEVER_NS else deadline_ns / 1e9
 
 
 class Events:

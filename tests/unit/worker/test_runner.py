@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tests.unit.worker.desks import Desk
 
 from cubbyhole.api.callbacks import Callback
 from cubbyhole.api.lit_api import LitAPI
+from cubbyhole.core.clock import NEVER_NS, now_ns
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.worker.runner import Runner
 
@@ -147,6 +149,35 @@ def test_user_code_sees_that_nobody_waits() -> None:
         assert api.started.wait(5)
         desk.front.cancel(request_id)
         assert api.saw.wait(5)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_user_code_sees_when_its_answer_is_too_late(batch: int) -> None:
+    class Punctual(LitAPI):
+        def decode_request(self, request: Any, deadline: float) -> Any:
+            return [request, deadline]
+
+        def predict(self, x: Any, deadline: float, cancelled: Any) -> Any:
+            assert not cancelled()
+            ends = [item[1] for item in x] if batch > 1 else [x[1]]
+            assert deadline == min(ends)
+            return x
+
+    api = Punctual(max_batch_size=batch, batch_timeout=5.0 if batch > 1 else 0.0)
+    deadlines_ns = [now_ns() + 9_000_000_000, now_ns() + 8_000_000_000][:batch]
+    with Desk(api) as desk:
+        ids = [desk.submit(1, deadline_ns=end_ns) for end_ns in deadlines_ns]
+        told = [desk.answer(i).json[1] for i in ids]
+    assert told == [end_ns / 1e9 for end_ns in deadlines_ns]
+
+
+def test_without_a_deadline_user_code_sees_none() -> None:
+    class Patient(LitAPI):
+        def predict(self, x: Any, deadline: float) -> Any:
+            return deadline == math.inf
+
+    with Desk(Patient()) as desk:
+        assert desk.answer(desk.submit(1, deadline_ns=NEVER_NS)).json is True
 
 
 def test_an_asynchronous_request_that_nobody_waits_for_is_cancelled() -> None:
