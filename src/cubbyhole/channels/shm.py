@@ -219,6 +219,7 @@ class SharedMemoryChannel:
             request_bytes_total=n[8],
             result_bytes_total=n[9],
             copied_bytes_total=n[10],
+            expired_total=n[11],
             arena_bytes=look.segment.arena_bytes,
             arena_used_bytes=used_bytes,
             blocks_used=blocks,

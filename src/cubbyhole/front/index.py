@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The route at `/`, which every server has and any user may replace.
+"""The routes at `/` and `/metrics`, which every server has and any user may replace.
 
 LitServe answers `/` with one line. It is registered before the user can add routes, and the first route that fits
 wins, so it steps aside by itself for a page or a mount of the user's.
@@ -14,16 +14,16 @@ from typing import Any
 
 from fastapi import Response
 from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Mount
 
 
 class IndexRoute(APIRoute):
-    """Answers `/` unless another route of the same app does.
+    """Answers its path unless another route of the same app does, or a mount there (which Starlette reaches by a redirect).
 
     Args:
-        path: "/".
-        endpoint: `index`.
-        routes: Of the app; looked through at each request for `/`, as users add to it until the server runs.
+        path: "/" or "/metrics".
+        endpoint: The function that answers.
+        routes: Of the app; looked through at each request for the path, as users add to it until the server runs.
         **options: As `APIRoute` takes them.
     """
 
@@ -34,10 +34,15 @@ class IndexRoute(APIRoute):
     def matches(self, scope: Any) -> tuple[Match, Any]:
         """Match if nobody else does."""
         match, child = super().matches(scope)
-        others = (route for route in self._routes if route is not self)
-        if match is Match.FULL and any(route.matches(scope)[0] is Match.FULL for route in others):
+        if match is Match.FULL and any(
+            self._is_met_by(route, scope) for route in self._routes if route is not self
+        ):
             return Match.NONE, {}
         return match, child
+
+    def _is_met_by(self, route: BaseRoute, scope: Any) -> bool:
+        mounted = isinstance(route, Mount) and route.path == self.path
+        return mounted or route.matches(scope)[0] is Match.FULL
 
 
 async def index() -> Response:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+METRICS_PATH = "/metrics"
+
 
 class LaneResponse(Response):
     """Hands a request that came through FastAPI on to its lane, which answers by itself."""
@@ -66,6 +68,27 @@ class _LaneEndpoint:
     async def __call__(self, request: Request) -> Response:
         # A dependency (authorize) may have read the body; Starlette keeps it on the request, and there is no public way to ask.
         return LaneResponse(self._lane, getattr(request, "_body", None))
+
+
+class _MetricsEndpoint:
+    """The route function of `/metrics`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __call__(self) -> Response:
+        place = self._desk.place
+        if place is None:
+            raise HTTPException(503, "Server is still starting up")
+        from prometheus_client import CONTENT_TYPE_LATEST
+
+        from cubbyhole.observe.metrics import exposition  # who is never scraped does not pay for it
+
+        channel = place.channel
+        text = exposition(
+            channel.statistics(), channel.snapshot(), place.roster, self._desk.settings
+        )
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 def is_compressed(desk: Desk) -> bool:
@@ -207,6 +230,15 @@ def _add_own_routes(app: FastAPI, desk: Desk, dependencies: list[Any]) -> None:
         settings.healthcheck_path, health, dependencies=dependencies, response_model=None
     )
     app.add_api_route(settings.info_path, info, dependencies=dependencies, response_model=None)
+    app.router.routes.append(
+        IndexRoute(
+            METRICS_PATH,
+            _MetricsEndpoint(desk),
+            app.router.routes,
+            **own,
+            include_in_schema=False,
+        )
+    )
 
 
 def add_shutdown_route(app: FastAPI, desk: Desk, path: str, guard: Callable[..., Any]) -> None:
