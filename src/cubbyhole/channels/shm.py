@@ -33,10 +33,7 @@ from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 try:
     from cubbyhole._native import _entries, _segment
 except ImportError as error:  # the package imports without it; whoever needs it is told
-    raise NativeCoreMissing(
-        f"The native core of Cubbyhole is not built for this Python ({error}). Install gcc and Python's headers "
-        '(Debian: apt install gcc python3-dev) and run pip install --force-reinstall cubbyhole, or use channel="sockets".'
-    ) from error
+    raise NativeCoreMissing.because(error) from error
 
 if TYPE_CHECKING:
     from cubbyhole.channels.base import FrontPort, Role, WorkerPort

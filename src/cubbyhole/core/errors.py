@@ -88,6 +88,15 @@ class NativeCoreMissing(CubbyholeError, ImportError):
 
     code = "native_core_missing"
 
+    @classmethod
+    def because(cls, error: ImportError) -> NativeCoreMissing:
+        """Say in one line what is missing and what to install."""
+        return cls(
+            f"The native core of Cubbyhole is not built for this Python ({error.name or error}). Install gcc and Python's "
+            "headers (Debian: apt install gcc python3-dev) and run pip install --force-reinstall cubbyhole; "
+            'servers run on channel="sockets" meanwhile.'
+        )
+
 
 class RequestError(CubbyholeError):
     """A client's request cannot be served as it is."""
