@@ -11,7 +11,7 @@
 extern int cbh_crash_armed;
 
 #define KEYS 6
-enum way { INSERT, REPLACE, REPLACE_DEEP, DELETE, DELETE_DEEP, LOOK_UP, LARGE, STEAL, REAP, WAKE, WAYS };
+enum way { INSERT, REPLACE, REPLACE_DEEP, DELETE, DELETE_DEEP, LOOK_UP, LARGE, STEAL, REAP, WAKE, TRIM, WAYS };
 
 static void act(party *p, enum way way) {
   cbh_found found;
@@ -26,6 +26,11 @@ static void act(party *p, enum way way) {
     case WAKE:
       cbh_index_arm(&p->index, 0);
       store(p, 0, 64, 2);
+      break;
+    case TRIM:  // give back an extent of small blocks and a run of large ones
+      store(p, 0, 64, 2);
+      for (uint64_t key = 10; key < 30; key++) store(p, key, key < 20 ? 5000 : 1 << 20, 2), erase(p, key);
+      cbh_trim(&p->segment);
       break;
     default: break;
   }
@@ -78,7 +83,7 @@ static bool round_of(enum way way, int point, bool reap_first) {
   } else {
     hit = die(fd, way, point, &first);
     second = first;
-    static const int touched[] = {5, 4, 1, 4, 1, 2, 3, 0, 0, 0};
+    static const int touched[] = {5, 4, 1, 4, 1, 2, 3, 0, 0, 0, 0};
     int key = touched[way];
     may_be[key][1] = way == DELETE || way == DELETE_DEEP ? 0 : way == LOOK_UP ? 1 : 2;
   }
@@ -114,6 +119,11 @@ static bool round_of(enum way way, int point, bool reap_first) {
     uint64_t bytes, blocks;
     cbh_usage(&p.segment, &bytes, &blocks);
     CHECK(blocks == 0, "%llu blocks are left", (unsigned long long)blocks);
+    CHECK(store(&p, 7, 15 << 20, 1) >= 0 && erase(&p, 7) == CBH_OK, "the arena is not free as a whole");
+    uint64_t small = 0;
+    while (way == TRIM && cbh_alloc(&p.segment, 256) >= 0) small++;
+    CHECK(way != TRIM || small == (16 << 20) / 256, "%llu small blocks of 65536 are free", (unsigned long long)small);
+    if (way == TRIM) cbh_drop_everywhere(&p.segment, p.segment.place);
     for (uint64_t number = 1; number < 40; number++) CHECK(store(&p, 7, 1 << 20, number) >= 0, "no room again");
   }
   cbh_place_leave(&p.segment);
@@ -123,7 +133,7 @@ static bool round_of(enum way way, int point, bool reap_first) {
 }
 
 int main(int argc, char **argv) {
-  int first = argc > 1 ? atoi(argv[1]) : 20, last = argc > 2 ? atoi(argv[2]) : 59;
+  int first = argc > 1 ? atoi(argv[1]) : 20, last = argc > 2 ? atoi(argv[2]) : 69;
   for (int point = first; point <= last; point++)
     for (int way = 0; way < WAYS; way++)
       for (int reap_first = 0; reap_first < 2; reap_first++) {

@@ -159,9 +159,12 @@ static bool steal_extent(cbh_segment *s, uint32_t extent, uint64_t word) {
   bool all = done == blocks && atomic_compare_exchange_strong(&extent_words(s)[extent], &word, taking);
   if (all) {
     madvise(s->base + block_offset(s, extent, 0, 0), CBH_EXTENT_BYTES, MADV_REMOVE);
-    atomic_compare_exchange_strong(&extent_words(s)[extent], &taking, (uint64_t)CBH_EXTENT_FREE);
+    cbh_crash_here(60);
   }
   for (uint32_t i = 0; i < done; i++) atomic_fetch_and(&holders[i], ~(CBH_STEALING | me(s)));
+  cbh_crash_here(61);
+  // FREE last: in a FREE extent nobody looks for the bits of the dead.
+  if (all) atomic_compare_exchange_strong(&extent_words(s)[extent], &taking, (uint64_t)CBH_EXTENT_FREE);
   return all;
 }
 
@@ -189,8 +192,10 @@ static bool lift_run(cbh_segment *s, uint32_t extent, uint64_t word) {
   if (length == 0 || extent + (uint64_t)length > s->header->extent_count) return false;
   if (!atomic_compare_exchange_strong(holders, &free_word, CBH_STEALING | me(s))) return false;
   bool ours = atomic_compare_exchange_strong(&extent_words(s)[extent], &word, taking);
-  if (ours) release_run(s, extent, length, taking);
+  cbh_crash_here(62);
   atomic_fetch_and(holders, ~(CBH_STEALING | me(s)));
+  cbh_crash_here(63);
+  if (ours) release_run(s, extent, length, taking);
   return ours;
 }
 
@@ -358,7 +363,10 @@ void cbh_drop_everywhere(cbh_segment *s, uint32_t place) {
   uint64_t bit = cbh_bit(place), bytes;
   for (uint32_t extent = 0; extent < s->header->extent_count; extent++) {
     word_t *holders = holder_words(s, extent);
-    for (uint32_t n = blocks_of(s, extent, &bytes), i = 0; i < n; i++)
+    uint32_t n = blocks_of(s, extent, &bytes);
+    // Of an extent that was being taken over, only the thief knew how many blocks it had.
+    if (kind_of(atomic_load(&extent_words(s)[extent])) == CBH_EXTENT_TAKING) n = CBH_EXTENT_BLOCKS;
+    for (uint32_t i = 0; i < n; i++)
       if (atomic_load_explicit(&holders[i], memory_order_relaxed) & bit) {
         uint64_t word = atomic_load(&holders[i]);  // STEALING stands beside one bit only: the thief's
         atomic_fetch_and(&holders[i], word & CBH_STEALING ? ~(bit | CBH_STEALING) : ~bit);
