@@ -21,7 +21,7 @@ from cubbyhole.core.settings import ServerSettings
 from cubbyhole.front import apis, keys, options
 from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
-from cubbyhole.front.reliability import reliability_settings
+from cubbyhole.front.reliability import recycling, reliability_settings
 from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
 from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, list_devices
@@ -232,10 +232,11 @@ class LitServer:
         for name in ("healthcheck_path", "info_path", "shutdown_path"):
             options.check_path(name, getattr(self, name) or "/")
         apis.prepare(self.lit_apis, self.timeout)
+        endpoints = apis.endpoint_settings(
+            self.lit_apis, self.devices, self.workers_per_device, self.timeout
+        )
         return ServerSettings(
-            endpoints=apis.endpoint_settings(
-                self.lit_apis, self.devices, self.workers_per_device, self.timeout
-            ),
+            endpoints=recycling(endpoints, reliability),
             max_payload_bytes=options.payload_bytes(self.max_payload_size),
             healthcheck_path=self.healthcheck_path,
             info_path=self.info_path,

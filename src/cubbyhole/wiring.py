@@ -190,16 +190,8 @@ def _serve_on(
     sockets: list[socket.socket],
     options: dict[str, Any],
 ) -> None:
-    pool = Pool(
-        [
-            *_worker_places(server, wire, options["log_level"]),
-            *_front_places(server, wire, sockets, options),
-        ],
-        wire.channel,
-        wire.roster,
-        restart_workers=wire.settings.restart_workers,
-        execution_timeout_s=wire.settings.execution_timeout_s,
-    )
+    places = _worker_places(server, wire, options["log_level"])
+    pool = _pool([*places, *_front_places(server, wire, sockets, options)], wire)
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
     try:
         _supervise(server, wire, pool, signals, sockets, options)
@@ -214,13 +206,7 @@ def launch(server: LitServer, settings: ServerSettings, *, log_level: str = "inf
     The app runs in the caller's process and opens `channel.front(0)` there.
     """
     wire = open_wire(server, settings, 1)
-    pool = Pool(
-        _worker_places(server, wire, log_level),
-        wire.channel,
-        wire.roster,
-        restart_workers=settings.restart_workers,
-        execution_timeout_s=settings.execution_timeout_s,
-    )
+    pool = _pool(_worker_places(server, wire, log_level), wire)
     return Running(wire, pool, SignalPipe())
 
 
@@ -265,6 +251,17 @@ def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
         wire.loggers = LoggerProcess(server.loggers)
         wire.loggers.start()
     return wire
+
+
+def _pool(places: list[Place], wire: Wire) -> Pool:
+    return Pool(
+        places,
+        wire.channel,
+        wire.roster,
+        restart_workers=wire.settings.restart_workers,
+        execution_timeout_s=wire.settings.execution_timeout_s,
+        recycle_above_bytes=wire.settings.recycle_above_bytes,
+    )
 
 
 def _worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
@@ -365,7 +362,8 @@ def _supervise(
         _open(server, wire, pool, sockets, web)
     while not signals.causes and not pool.failure:
         pool.turn(signals.descriptors())
-        signals.clear()
+        if signals.clear():
+            pool.roll("SIGHUP")
     _drain(wire, pool, signals, sockets)
     if pool.failure:
         raise pool.failure

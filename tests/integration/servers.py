@@ -34,6 +34,25 @@ class Square(ls.LitAPI):
         }
 
 
+class Stubborn(Square):
+    """Square, whose requests are run again when their worker dies."""
+
+    retry_on_worker_death = True
+
+
+class Growing(Square):
+    """Square, but each request leaves a few megabytes behind."""
+
+    def setup(self, device: str) -> None:
+        """Have a place for them."""
+        self.kept: list[bytearray] = []
+
+    def predict(self, x: dict[str, Any]) -> dict[str, Any]:
+        """Keep some memory, touched."""
+        self.kept.append(bytearray(b"x") * (4 << 20))
+        return super().predict(x)
+
+
 class Negate(ls.LitAPI):
     """{"input": x} -> {"output": -x}."""
 
@@ -142,6 +161,23 @@ def limited() -> ls.LitServer:
 def hasty_receiver() -> ls.LitServer:
     """Squares; requests must be sent within a second."""
     return one(receive_timeout=1.0)
+
+
+def stubborn() -> ls.LitServer:
+    """Squares; what kills a worker is tried again."""
+    return ls.LitServer(Stubborn(), accelerator="cpu", workers_per_device=2, channel=CHANNEL)
+
+
+def recycling() -> ls.LitServer:
+    """Squares in two workers, each of which serves about 40 requests."""
+    return one(workers_per_device=2, recycle_after_requests=40)
+
+
+def growing() -> ls.LitServer:
+    """Squares in two workers that may not have more than 200 MiB of their own."""
+    return ls.LitServer(
+        Growing(), accelerator="cpu", workers_per_device=2, channel=CHANNEL, recycle_above="200MiB"
+    )
 
 
 def strict() -> ls.LitServer:

@@ -494,8 +494,10 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
   if (phase != CBH_CLAIMED && phase != CBH_STREAMING) return 0;
   forget_result(dict, index, state);
   cbh_stream_forget(dict, index, state, phase == CBH_CLAIMED);
-  if (phase == CBH_CLAIMED && cbh_flags_of(state) & CBH_RETRY && !(cbh_flags_of(state) & CBH_CANCELLED)) {
-    CBH_SET(slot->attempt, (uint8_t)(CBH_GET(slot->attempt) + 1));
+  uint32_t deaths = CBH_GET(slot->attempt) + 1u;  // this one included
+  bool again_wanted = cbh_flags_of(state) & CBH_RETRY && !(cbh_flags_of(state) & CBH_CANCELLED);
+  if (phase == CBH_CLAIMED && again_wanted && deaths < CBH_MOST_DEATHS) {
+    CBH_SET(slot->attempt, (uint8_t)deaths);
     uint64_t again = make_state(cbh_generation_of(state), 0, front, CBH_RETRY, CBH_READY);
     if (!atomic_compare_exchange_strong(&slot->state, &state, again)) return 0;
     atomic_fetch_or(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], 1ull << (index & 63));

@@ -17,6 +17,7 @@
 #include "cbh_segment.h"
 
 enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, CBH_DONE, CBH_FAILED };
+#define CBH_MOST_DEATHS 3  // workers that may die of one entry; as POISON_AFTER in core/entries.py
 enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8 };
 
 #define CBH_SLOT_BYTES 512u

@@ -15,7 +15,8 @@ Rules that every channel keeps, and that `tests/contract` checks for each:
 - No verb of a front blocks: no room is `ChannelFull`, raised at once.
 - An entry is claimed by exactly one worker at a time, only by workers of its endpoint, and answered exactly once.
 - What a worker publishes after its place was reclaimed is refused with `StaleOwner`.
-- A dead worker's entries come back to their front as `Failure("worker_died", 503)`, or are offered again where they ask for it.
+- A dead worker's entries come back to their front as `Failure("worker_died", 503)`, or are offered again where they ask for it;
+  one that `POISON_AFTER` workers died of fails as `Failure("poison", 500)`.
 - An entry whose deadline passed is never claimed; its front collects `Failure("expired", 504)`.
 - `cancel` of an unclaimed entry means that no worker will ever see it.
 - A channel pickles into spawned children (`multiprocessing` "spawn") and survives `fork`; ports are opened in the process that uses them.

@@ -30,7 +30,15 @@ from cubbyhole.channels.held import (
 )
 from cubbyhole.channels.ledger import MASK, Field, Ledger, Word
 from cubbyhole.core.clock import NEVER_NS, now_ns
-from cubbyhole.core.entries import Collected, Failure, RequestEntry, Result, Taken
+from cubbyhole.core.entries import (
+    POISON_AFTER,
+    Collected,
+    Failure,
+    RequestEntry,
+    Result,
+    Taken,
+    poison_failure,
+)
 from cubbyhole.core.errors import ChannelFull, EntryTooLarge
 
 _GONE = RequestEntry(0, 0)
@@ -326,7 +334,8 @@ class Desk:
         for held in mine:
             self._count_held(held.owner_index, -1)
             self._words[self._cell + Word.TAKEN_BACK] += 1
-            if held.entry.retry_on_death and held.chunks is None and not held.cancelled:
+            again = held.entry.retry_on_death and held.chunks is None and not held.cancelled
+            if again and held.attempt + 1 < POISON_AFTER:
                 held.owner, held.owner_index = None, -1
                 held.state = READY
                 held.attempt += 1
@@ -335,16 +344,13 @@ class Desk:
                     self._words[held.row + Field.ATTEMPT] = held.attempt
                 self._offer(held)
                 continue
-            self._end(
-                held,
-                Failure(
-                    "worker_died",
-                    503,
-                    "The worker that held the request ended",
-                    {"Retry-After": "1"},
-                    f"worker {held.owner_index} vanished while it held the entry",
-                ),
-            )
+            message = f"worker {held.owner_index} vanished while it held the entry"
+            if again:
+                self._end(held, poison_failure(message))
+                continue
+            detail = "The worker that held the request ended"
+            died = Failure("worker_died", 503, detail, {"Retry-After": "1"}, message)
+            self._end(held, died)
         if tell:
             self._words[tell] += len(mine)
         return len(mine)

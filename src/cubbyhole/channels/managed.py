@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.core.entries import Failure
+from cubbyhole.core.entries import POISON_AFTER, Failure, poison_failure
 
 if TYPE_CHECKING:
     from multiprocessing.managers import DictProxy, SyncManager
@@ -104,7 +104,9 @@ class ManagedDictionaries:
             if (request_id, LAST) in self.outbox[place.front]:
                 continue  # it was answered before the death
             outcome = None
-            if not place.retry_on_death or request_id in self.streams:
+            if place.attempt + 1 >= POISON_AFTER and request_id not in self.streams:
+                outcome = poison_failure(f"worker {worker} was the last of {POISON_AFTER}")
+            elif not place.retry_on_death or request_id in self.streams:
                 outcome = Failure(
                     "worker_died",
                     503,

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from cubbyhole.channels.base import Capabilities, ChannelSettings
-from cubbyhole.core.entries import Chunk, Collected, EntryState, Failure, Result, Taken
+from cubbyhole.core.entries import (
+    POISON_AFTER,
+    Chunk,
+    Collected,
+    EntryState,
+    Failure,
+    Result,
+    Taken,
+    poison_failure,
+)
 from cubbyhole.core.errors import (
     ChannelClosed,
     ChannelError,
@@ -84,6 +93,8 @@ def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:
 
 def _explain(reason: str, worker: int, attempt: int) -> Failure:
     """Make the failure of an entry that no worker answered."""
+    if reason == "worker_died" and attempt + 1 >= POISON_AFTER:
+        return poison_failure(f"process at place {worker} was the last of {attempt + 1}")
     if reason == "worker_died":
         return Failure(
             "worker_died",

@@ -141,6 +141,15 @@ class Failure(msgspec.Struct, array_like=True):
     traceback_text: str = ""
 
 
+POISON_AFTER = 3  # deaths of workers after which an entry is not offered again: two may be chance
+
+
+def poison_failure(message: str) -> Failure:
+    """Return the answer for an entry that `POISON_AFTER` workers died of. Not a 503: to send it again would do the same again."""
+    detail = f"{POISON_AFTER} workers ended while they ran this request; it is not tried again."
+    return Failure("poison", 500, detail, message=message)
+
+
 Outcome: TypeAlias = "Result | Chunk | Failure"
 
 

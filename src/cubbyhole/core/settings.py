@@ -23,6 +23,7 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         is_async: Whether the API's methods are coroutines.
         timeout_s: From the request's arrival to its answer, queueing and execution; inf for none.
         retry_on_worker_death: Run a request again elsewhere if its worker dies.
+        recycle_after_requests: A worker ends, and is replaced, after about so many; None: never.
     """
 
     path: str = "/predict"
@@ -33,6 +34,7 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     is_async: bool = False
     timeout_s: float = 30.0
     retry_on_worker_death: bool = False
+    recycle_after_requests: int | None = None
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +55,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         queue_timeout_s, execution_timeout_s: Limits of waiting and of running, within an endpoint's `timeout_s`; inf: none of its own.
         receive_timeout_s: How long a client may take to send a request's head, and its body; inf: no limit.
         max_queue: Requests under way over all fronts, waiting or running; None: what the slots hold.
+        recycle_above_bytes: A worker with more memory of its own is replaced; None: never.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -73,6 +76,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     execution_timeout_s: float = float("inf")
     receive_timeout_s: float = 60.0
     max_queue: int | None = None
+    recycle_above_bytes: int | None = None
     model_metadata: Any = None
 
     @property

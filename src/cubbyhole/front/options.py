@@ -40,10 +40,11 @@ def timeout_seconds(timeout: float | bool | None) -> float:
     return float(timeout)
 
 
-def payload_bytes(limit: str | float | None) -> int | None:
+def payload_bytes(limit: str | float | None, name: str = "max_payload_size") -> int | None:
     """Return the largest body in bytes; None: no limit of its own.
 
     Args:
+        name: The option, for the error.
         limit: Bytes, or text such as "100MB" (10**6 bytes each) or "64MiB" (2**20).
 
     Raises:
@@ -57,14 +58,14 @@ def payload_bytes(limit: str | float | None) -> int | None:
         match = _SIZE.fullmatch(limit)
         if match is None:
             raise ValueError(
-                f"max_payload_size must be bytes or text like '100MB' or '64MiB', but got {limit!r}"
+                f"{name} must be bytes or text like '100MB' or '64MiB', but got {limit!r}"
             )
         unit = (match[2] or "").lower()
         base = 1024 if unit.endswith("i") else 1000
         power = _POWERS.index(unit[0]) + 1 if unit else 0
         size_bytes = float(match[1]) * base**power
     if size_bytes < 0:
-        raise ValueError(f"max_payload_size must be positive, but got {limit}")
+        raise ValueError(f"{name} must be positive, but got {limit}")
     return int(size_bytes)
 
 

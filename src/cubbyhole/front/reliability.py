@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from msgspec import structs
+
+from cubbyhole.front.options import payload_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cubbyhole.core.settings import EndpointSettings
 
 
 class ReliabilityOptions(TypedDict, total=False):
@@ -26,6 +32,9 @@ class ReliabilityOptions(TypedDict, total=False):
         receive_timeout: Seconds that a client may take to send a request's head, and again its body; 408 then. 60; False: no limit.
         max_queue: Requests under way, waiting or running, over the whole server; further ones are answered 503 with the time
             after which to come again. Without it, `slots` for each front.
+        recycle_after_requests: A worker finishes and is replaced after about so many requests (of several, each after a few per cent
+            more than the one before, so that they do not end together).
+        recycle_above: The same for a worker with more memory of its own: bytes, or text such as "2GiB". Linux.
     """
 
     priorities: bool
@@ -33,6 +42,8 @@ class ReliabilityOptions(TypedDict, total=False):
     execution_timeout: float | None
     receive_timeout: float | bool
     max_queue: int | None
+    recycle_after_requests: int | None
+    recycle_above: str | int | None
 
 
 def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +63,17 @@ def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "execution_timeout_s": _limit_s("execution_timeout", options.get("execution_timeout")),
         "receive_timeout_s": _limit_s("receive_timeout", options.get("receive_timeout", 60.0)),
         "max_queue": _count("max_queue", options.get("max_queue")),
+        "recycle_above_bytes": payload_bytes(options.get("recycle_above"), "recycle_above"),
     }
+
+
+def recycling(
+    endpoints: tuple[EndpointSettings, ...], options: Mapping[str, Any]
+) -> tuple[EndpointSettings, ...]:
+    """Return the settings of all APIs, with the requests after which their workers are replaced."""
+    name = "recycle_after_requests"
+    count = _count(name, options.get(name))
+    return tuple(structs.replace(one, recycle_after_requests=count) for one in endpoints)
 
 
 def _limit_s(name: str, value: Any) -> float:

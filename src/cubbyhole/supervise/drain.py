@@ -32,7 +32,7 @@ WORKER_EXIT_S = 5.0
 
 
 class SignalPipe:
-    """SIGTERM and SIGINT as bytes in a pipe, so that one wait serves deaths and signals. Other ways in: `stop`."""
+    """SIGTERM, SIGINT and SIGHUP as bytes in a pipe, so that one wait serves deaths and signals. Other ways in: `stop`."""
 
     def __init__(self) -> None:
         self._read_fd, self._write_fd = (
@@ -42,12 +42,17 @@ class SignalPipe:
         self._before: dict[signal.Signals, Any] = {}
         self._wakeup_before = -1
         self.causes: list[str] = []
+        self._hung_up = False
+        self._had_terminal = False
 
     def install(self) -> None:
         """Take SIGTERM and SIGINT. Main thread only. As PID 1 these have no default action, so this is needed there."""
         self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else it is under nohup
+            self._had_terminal = _has_terminal()
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
 
     def restore(self) -> None:
         """Put the former handlers back."""
@@ -71,8 +76,8 @@ class SignalPipe:
         """Return what to wait for."""
         return [self._read_fd] if self._outer_fd is None else [self._read_fd, self._outer_fd]
 
-    def clear(self) -> None:
-        """Look what came, and make the descriptors quiet again."""
+    def clear(self) -> bool:
+        """Look what came, and make the descriptors quiet again. True: SIGHUP, which asks for new workers."""
         if self._outer_fd is not None and select.select([self._outer_fd], [], [], 0)[0]:
             os.close(self._outer_fd)
             self._outer_fd = None
@@ -82,6 +87,8 @@ class SignalPipe:
                 pass
         except BlockingIOError:
             pass
+        hung_up, self._hung_up = self._hung_up, False
+        return hung_up
 
     def close(self) -> None:
         """Close the pipe, after `restore`."""
@@ -92,6 +99,12 @@ class SignalPipe:
 
     def _note(self, number: int, _frame: object) -> None:
         self.causes.append(signal.Signals(number).name)
+
+    def _hang_up(self, _number: int, _frame: object) -> None:
+        if self._had_terminal and not _has_terminal():
+            self.causes.append("terminal_gone")  # its window was closed: that is what SIGHUP is for
+        else:
+            self._hung_up = True
 
 
 def drain(
@@ -136,6 +149,14 @@ def drain(
     end("front", timeout_s + FRONT_MARGIN_S)
     end("worker", WORKER_EXIT_S)
     logger.info("drained: elapsed_ms=%d", (now_ns() - started_ns) // 1_000_000)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _nonblocking_pipe() -> tuple[int, int]:

@@ -23,6 +23,7 @@ from cubbyhole.core.roster import ProcessState
 from cubbyhole.supervise.health import StallWatch
 from cubbyhole.supervise.process import reap_strangers
 from cubbyhole.supervise.restarts import RestartPolicy
+from cubbyhole.supervise.rolling import Rolling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,6 +77,7 @@ class Pool:
         *,
         restart_workers: bool = True,
         execution_timeout_s: float = float("inf"),
+        recycle_above_bytes: int | None = None,
     ) -> None:
         self.failure: WorkerError | None = None  # set once: the server must end
         self._places = places
@@ -84,6 +86,7 @@ class Pool:
         self._restart_workers = restart_workers
         self._settled = False
         self._stalls = StallWatch(channel, roster, execution_timeout_s)
+        self._rolling = Rolling(recycle_above_bytes)
         self._reminded_ns = now_ns()
 
     def start(self, role: Role) -> None:
@@ -110,9 +113,15 @@ class Pool:
         self._note_ready()
         self._end_stalled()
         now = now_ns()
+        if self._settled:
+            self._rolling.turn(self._of("worker"), now)
         for place in self._places:
             if place.due_ns is not None and place.due_ns <= now:
                 self._start(place)
+
+    def roll(self, cause: str) -> None:
+        """Replace all workers, one after another: each finishes what it has, and the next one waits until its successor is ready."""
+        self._rolling.add(self._of("worker"), cause)
 
     def retire(self, role: Role) -> None:
         """These are not wanted any more: no restarts, and SIGTERM to those that live."""
@@ -186,6 +195,7 @@ class Pool:
             return
         failed = self._channel.reclaim(place.role, place.index)  # first of all: clients wait
         now = now_ns()
+        finished = self._roster.state(place.cell) == ProcessState.FINISHED
         self._roster.set_state(
             place.cell, ProcessState.ERROR if place.wanted else ProcessState.FINISHED
         )
@@ -203,6 +213,11 @@ class Pool:
                 place.last_reason,
                 failed,
             )
+            return
+        if finished and place.role == "worker" and place.last_reason == "exit:0":
+            place.due_ns = now  # an orderly end is no failure: no back-off, no budget
+            self._roster.count_restart(place.cell)
+            logger.info("worker recycled: worker=%d pid=%d %s", place.index, child.pid, place.label)
             return
         if not self._settled:
             logger.error(

@@ -134,6 +134,8 @@ def _forked(target: Callable[..., None], arguments: Any) -> None:
     )  # the supervisor's pipe: a signal to this child must not wake its parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     target(arguments)
 
 

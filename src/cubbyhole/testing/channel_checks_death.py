@@ -13,9 +13,9 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from cubbyhole.core.entries import Failure, RequestEntry, Result
+from cubbyhole.core.entries import POISON_AFTER, Failure, RequestEntry, Result
 from cubbyhole.core.errors import StaleOwner
 from cubbyhole.testing.channel_checks_fence import expect_no_files, is_worker_died
 from cubbyhole.testing.channel_plays import (
@@ -83,6 +83,26 @@ def a_killed_workers_entries_are_offered_again_if_they_ask(stage: Stage) -> None
     expect(bytes(entry.body) == body and entry.meta == b"meta", "unchanged")
     worker.publish(entry, Result(b"done"))
     expect(bytes(outcome_of(front.final(1)).body) == b"done", "served")
+
+
+def an_entry_that_kills_worker_after_worker_is_poison(stage: Stage) -> None:
+    """With `retry_on_death` it is offered again, but not for ever; its neighbours are served."""
+    stage.open(workers=POISON_AFTER + 1)
+    front = stage.front()
+    front.submit(RequestEntry(1, 0, b"x", retry_on_death=True))
+    for index in range(POISON_AFTER):
+        actor = stage.actor(play_holder, index, 1)
+        actor.hears()
+        _kill(stage, actor, index)
+    outcome = front.final(1).outcome
+    expect(type(outcome) is Failure, "it fails", outcome)
+    failure = cast("Failure", outcome)
+    expect((failure.code, failure.status) == ("poison", 500), "as poison", failure)
+    echo = stage.echo(POISON_AFTER)
+    front.submit(RequestEntry(2, 0, b"y", retry_on_death=True))
+    front.finals([2])
+    expect(echo.claimed == [2], "nobody else gets it", echo.claimed)
+    until(lambda: stage.channel.statistics().slots_used == 0, "that all slots are free")
 
 
 def a_worker_killed_while_it_waits_holds_up_nobody(stage: Stage) -> None:
@@ -270,6 +290,7 @@ def _is_gone(pid: int) -> bool:
 DEATH_CHECKS = (
     a_killed_workers_entries_fail,
     a_killed_workers_entries_are_offered_again_if_they_ask,
+    an_entry_that_kills_worker_after_worker_is_poison,
     a_worker_killed_while_it_waits_holds_up_nobody,
     a_worker_killed_in_mid_stream_ends_the_stream,
     a_worker_may_come_again,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from cubbyhole.channels.base import Capabilities, ChannelSettings
 from cubbyhole.core.clock import now_ns
-from cubbyhole.core.entries import EntryState, Failure
+from cubbyhole.core.entries import POISON_AFTER, EntryState, Failure, poison_failure
 from cubbyhole.core.errors import ChannelClosed, EntryTooLarge
 from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 from cubbyhole.testing.memory_ports import MemoryEntry, MemoryFrontPort, MemoryWorkerPort
@@ -254,6 +254,8 @@ class MemoryChannel:
         for entry in held:
             if entry.cancelled:
                 self._held.pop(entry.id)
+            elif entry.attempt + 1 >= POISON_AFTER and entry.state is EntryState.CLAIMED:
+                self.finish(entry, poison_failure("all in one process"))
             elif entry.retry_on_death and entry.state is EntryState.CLAIMED:
                 self._held.pop(entry.id)
                 entry.attempt += 1

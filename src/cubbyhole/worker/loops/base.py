@@ -44,6 +44,7 @@ CREDIT_WAIT_S = (
 )
 ROOM_WAIT_S = 1.0  # how long a finished answer waits for room in the arena before it is given up
 ROOM_STEP_S = 0.005
+STAGGER = 20  # 5 % each
 
 CANCELLED = Failure("cancelled", 499, "Request cancelled")
 EXPIRED = Failure("expired", 504, "Request timed out")
@@ -80,12 +81,20 @@ class Workplace:
         self.callbacks = callbacks or []
         self.idle_wait_s = idle_wait_s
         self.stopping = threading.Event()
+        after = settings.recycle_after_requests
+        # Workers that began together do not end together: each goes on a few per cent longer than the one before.
+        self._left = None if after is None else after + number * after // STAGGER
         self._asides: list[threading.Thread] = []
 
     def claim(self, max_entries: int, wait_s: float) -> list[ClaimedEntry]:
         """Claim and beat."""
         entries = self.port.claim(max_entries, wait_s)
         self.beat()
+        if self._left is not None:
+            self._left -= len(entries)
+            if self._left <= 0 and not self.stopping.is_set():
+                logger.info("worker recycles itself: worker=%d", self.number)
+                self.stopping.set()
         return entries
 
     def start_aside(self, work: Callable[..., None], *args: Any) -> None:
