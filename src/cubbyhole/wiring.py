@@ -25,6 +25,7 @@ from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.errors import NativeCoreMissing, WorkerFailedToStart
 from cubbyhole.core.roster import ProcessState, Roster
 from cubbyhole.observe import log
+from cubbyhole.observe.description import describe
 from cubbyhole.supervise import listening
 from cubbyhole.supervise.devices import usable_cores
 from cubbyhole.supervise.drain import SignalPipe, drain
@@ -193,6 +194,7 @@ def _serve_on(
     places = _worker_places(server, wire, options["log_level"])
     pool = _pool([*places, *_front_places(server, wire, sockets, options)], wire)
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
+    describe(wire.roster, wire.settings, wire.channel, options)
     try:
         _supervise(server, wire, pool, signals, sockets, options)
     finally:

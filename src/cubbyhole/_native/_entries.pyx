@@ -301,7 +301,10 @@ cdef class FrontEnd:
                 found.append(collected(slot.id, None))
                 continue
             times = (slot.received_ns, slot.ready_ns, slot.claimed_ns, slot.first_chunk_ns, slot.done_ns)
-            found.append(collected(slot.id, self.final(slots[i], state), times))
+            item = collected(slot.id, self.final(slots[i], state), times)
+            if phase == CBH_FAILED and slot.claimed_ns:  # who held it; the slot's words stay until we submit again
+                item.worker, item.attempt = <int>cbh_place_of(state) - <int>self.entries.d.fronts, slot.attempt
+            found.append(item)
         return found
 
     cdef object final(self, uint32_t index, uint64_t state):

@@ -101,6 +101,8 @@ int cbh_segment_map(cbh_segment *segment, int fd, uint32_t kind) {
   if (fstat(fd, &st) != 0) return CBH_SYSTEM;
   if (st.st_size < (off_t)PAGE) return CBH_WRONG_LAYOUT;
   char *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  // Who looks from outside has opened it for reading, and so can change nothing.
+  if (base == MAP_FAILED && errno == EACCES) base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return CBH_SYSTEM;
   cbh_header *h = (cbh_header *)base;
   // SYNC(segment-made): pairs with the release store in cbh_segment_create().

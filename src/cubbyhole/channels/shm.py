@@ -158,6 +158,16 @@ class SharedMemoryChannel:
         bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(places)]
         return cls(settings, fd, bells)
 
+    @classmethod
+    def observe(cls, fd: int, *, fronts: int, workers: int, endpoints: int) -> SharedMemoryChannel:
+        """Look at the segment of another server behind `fd`, which may be open for reading only; no port can be opened."""
+        return cls(ChannelSettings(fronts=fronts, workers=workers, endpoints=endpoints), fd, [])
+
+    @property
+    def inode(self) -> int:
+        """Tells this segment from another server's."""
+        return os.fstat(self._fd).st_ino
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Only valid while a child is being spawned: the descriptors travel by inheritance, never by name.
         return _rebuild, (

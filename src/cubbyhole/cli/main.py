@@ -20,7 +20,8 @@ COMMANDS = {
     "doctor": "cubbyhole.cli.doctor:doctor",
     "demo": "cubbyhole.cli.demo:demo",
     "top": "cubbyhole.cli.top:top",
-    "inspect": "cubbyhole.cli.inspect:inspect",
+    "requests": "cubbyhole.cli.entries:requests",
+    "inspect": "cubbyhole.cli.entries:inspect",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
 }
 
@@ -55,7 +56,7 @@ def build() -> typer.Typer:
     for name, path in COMMANDS.items():
         module, _, function = path.partition(":")
         if find_spec(module) is not None:
-            app.command(name, no_args_is_help=name == "serve")(
+            app.command(name, no_args_is_help=name in ("serve", "inspect"))(
                 getattr(import_module(module), function)
             )
     return app

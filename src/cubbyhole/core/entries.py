@@ -160,11 +160,15 @@ class Collected(msgspec.Struct):
         id: The request.
         outcome: Its `Result` or `Failure`; None while streaming: take the chunks with `FrontPort.take_chunks`.
         times_ns: received, ready, claimed, first chunk, done: monotonic ns, 0 where it did not come to that.
+        worker: Of a failure: who held the entry, where the channel knows; else -1.
+        attempt: Of a failure: 0 at the first claim.
     """
 
     id: int
     outcome: Result | Failure | None
     times_ns: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    worker: int = -1
+    attempt: int = 0
 
 
 class Taken(msgspec.Struct):

@@ -6,6 +6,9 @@ is dead) and stands alone: no cell orders another, so plain stores of one aligne
 Entries are never in it; they are in the channel.
 
 Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | 3 spare
+
+Behind the cells: a room for the last failures of each front (`core/failures.py`), and, at the very end, a text in which the server
+says what it is. So whoever has only the descriptor (`/proc/<pid>/fd/<n>`, same user) can read all of it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,17 @@ from __future__ import annotations
 import enum
 import mmap
 import os
+import struct
 import tempfile
 from multiprocessing import reduction
 from typing import Any
 
+from cubbyhole.core.failures import RING_BYTES
+
+NAME = "cubbyhole-roster"
+TEXT_BYTES = (
+    64 << 10
+)  # a path for each endpoint, a device for each worker; touched only as far as it is used
 _WORDS = 8  # 64 bytes: a cell to a cache line, so that heartbeats do not disturb each other
 
 
@@ -33,7 +43,7 @@ class ProcessState(enum.IntEnum):
 
 def _anonymous_file() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("cubbyhole-roster", os.MFD_CLOEXEC)
+        return os.memfd_create(NAME, os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:  # macOS: an unlinked file
         return os.dup(file.fileno())
 
@@ -41,19 +51,34 @@ def _anonymous_file() -> int:
 class Roster:
     """Cells 0..fronts-1 are fronts, then workers, then one for the supervisor (`supervisor`)."""
 
-    def __init__(self, fd: int, fronts: int, workers: int) -> None:
+    def __init__(self, fd: int, fronts: int, workers: int, *, writable: bool = True) -> None:
         self.fronts = fronts
         self.workers = workers
         self._fd = fd
-        self._map = mmap.mmap(fd, (fronts + workers + 1) * _WORDS * 8)
-        self._cells = memoryview(self._map).cast("Q")
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        self._map = mmap.mmap(fd, _size_bytes(fronts, workers), access=access)
+        self._bytes = memoryview(self._map)
+        cells_bytes = (fronts + workers + 1) * _WORDS * 8
+        self._cells = self._bytes[:cells_bytes].cast("Q")
+        self._failures_at = cells_bytes
 
     @classmethod
     def create(cls, fronts: int, workers: int) -> Roster:
         """Make an empty roster."""
         fd = _anonymous_file()
-        os.ftruncate(fd, (fronts + workers + 1) * _WORDS * 8)
+        os.ftruncate(fd, _size_bytes(fronts, workers))
         return cls(fd, fronts, workers)
+
+    def describe(self, text: bytes) -> None:
+        """Say what the server is, at most `TEXT_BYTES` - 8 long; longer texts are left out whole."""
+        if len(text) <= TEXT_BYTES - 8:
+            self._bytes[-TEXT_BYTES + 8 :][: len(text)] = text
+            self._bytes[-TEXT_BYTES:][:8] = struct.pack("=Q", len(text))
+
+    def failures(self, front: int) -> memoryview:
+        """Return the room for a front's last failures, `RING_BYTES`; release it before `close`."""
+        start = self._failures_at + front * RING_BYTES
+        return self._bytes[start : start + RING_BYTES]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (reduction.DupFd(self._fd), self.fronts, self.workers)
@@ -118,8 +143,22 @@ class Roster:
     def close(self) -> None:
         """Unmap; the memory goes when the last process did."""
         self._cells.release()
+        self._bytes.release()
         self._map.close()
         os.close(self._fd)
+
+
+def _size_bytes(fronts: int, workers: int) -> int:
+    return (fronts + workers + 1) * _WORDS * 8 + fronts * RING_BYTES + TEXT_BYTES
+
+
+def read_description(fd: int) -> bytes:
+    """Read what the server behind a roster's descriptor says that it is; empty: nothing yet, or this is no roster."""
+    start = os.fstat(fd).st_size - TEXT_BYTES
+    if start < 0:
+        return b""
+    (size_bytes,) = struct.unpack("=Q", os.pread(fd, 8, start))
+    return os.pread(fd, size_bytes, start + 8) if size_bytes <= TEXT_BYTES - 8 else b""
 
 
 def _rebuild(dup: Any, fronts: int, workers: int) -> Roster:

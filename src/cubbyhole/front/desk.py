@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.api.callbacks import call_contained
 from cubbyhole.core.clock import now_ns
+from cubbyhole.core.failures import FailureRecord, keep_failure
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.exchange import Exchange
 from cubbyhole.front.times import PartTimes
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from cubbyhole.api.callbacks import CallbackRunner
     from cubbyhole.channels.base import Channel
+    from cubbyhole.core.entries import Collected, Failure
     from cubbyhole.core.roster import Roster
     from cubbyhole.core.settings import ServerSettings
 
@@ -132,6 +135,45 @@ class Desk:
         """Tell the callbacks that an answer is there."""
         for hook in self.response_hooks:
             call_contained(hook, litserver=self.server)
+
+    def keep_failure(
+        self,
+        failure: Failure,
+        collected: Collected,
+        *,
+        endpoint: int,
+        request_id: bytes | None,
+        received_ns: int,
+    ) -> None:
+        """Keep the record of an answer of 500 or above, for whoever asks why: `cubbyhole inspect ID`."""
+        place = self.place
+        if place is None or failure.status < 500:
+            return
+        worker, attempt, times_ns = collected.worker, collected.attempt, collected.times_ns
+        if worker < 0 and failure.code == "expired":  # the front's own deadline: who has it now?
+            find = getattr(place.channel, "find", None)
+            entry = find(collected.id) if find is not None else None
+            if entry is not None:
+                worker, attempt = entry.owner, entry.attempt
+                times_ns = (entry.received_ns, entry.ready_ns, entry.claimed_ns, 0, 0)
+        with place.roster.failures(place.index) as ring:
+            keep_failure(
+                ring,
+                FailureRecord(
+                    id=collected.id,
+                    request_id=(request_id or b"").decode("latin-1"),
+                    endpoint=endpoint,
+                    code=failure.code,
+                    status=failure.status,
+                    message=failure.message or str(failure.detail),
+                    traceback_text=failure.traceback_text,
+                    worker=worker,
+                    attempt=attempt,
+                    times_ns=times_ns if times_ns[0] else (received_ns, 0, 0, 0, 0),
+                    failed_ns=now_ns(),
+                    failed_at_s=time.time(),
+                ),
+            )
 
     def worker_states(self) -> dict[str, str]:
         """Return LitServe's word for each worker's state, by its API's path and its number there."""

@@ -210,9 +210,9 @@ class Lane:
                 exchange.finish(waiter)
                 self._desk.announce_response()
             if failure is not None:
-                await self._fail_unless_gone(send, failure, extra)
+                await self._fail_entry(scope, send, waiter, collected, failure, extra)
         elif isinstance(outcome, Failure):
-            await self._fail_unless_gone(send, outcome, extra)
+            await self._fail_entry(scope, send, waiter, collected, outcome, extra)
         else:
             self._desk.announce_response()
             if self._inside_fastapi:
@@ -238,9 +238,28 @@ class Lane:
         wait_s = 1 if exchange is None else exchange.retry_after_s()
         return await self._fail(send, refusal(error, wait_s), [])
 
-    async def _fail_unless_gone(self, send: Any, failure: Failure, extra: Headers) -> None:
-        if failure is not GONE:
-            await self._fail(send, failure, extra)
+    async def _fail_entry(
+        self,
+        scope: Any,
+        send: Any,
+        waiter: Waiter,
+        collected: Any,
+        failure: Failure,
+        extra: Headers,
+    ) -> None:
+        if failure is GONE:
+            return
+        request_id = header(scope["headers"], b"x-request-id")
+        self._desk.keep_failure(
+            failure,
+            collected,
+            endpoint=self._endpoint,
+            request_id=request_id,
+            received_ns=waiter.since_ns,
+        )
+        if request_id is None:  # with it the client can ask: cubbyhole inspect ID
+            extra.append((b"x-request-id", b"%d" % waiter.id))
+        await self._fail(send, failure, extra)
 
     async def _fail(self, send: Any, failure: Failure, extra: Headers) -> None:
         if not self._inside_fastapi:

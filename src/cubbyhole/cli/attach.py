@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find this user's servers and look at them from outside, for reading only.
+
+A server's memory has no name, so that nothing is left behind by a crash. But its processes hold descriptors, and `/proc/<pid>/fd`
+gives them to whoever has the same uid. So nothing needs to answer: fronts and workers may hang, be stopped or be dead, as long as
+one process lives that holds the memory, say the supervisor.
+
+Flow:  /proc/*/fd -> rosters -> `ServerDescription` -> the segment of the same server
+Owns:  one descriptor and mapping for each roster and segment, until `close`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cubbyhole.core.errors import CubbyholeError
+from cubbyhole.core.failures import FailureRecord, read_failures
+from cubbyhole.core.roster import NAME, Roster, read_description
+from cubbyhole.observe.description import ServerDescription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+    from cubbyhole.channels.shm import SharedMemoryChannel
+    from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
+
+_ROSTER = f"/memfd:{NAME} (deleted)"
+_SEGMENT = "/memfd:cubbyhole (deleted)"
+_decode = msgspec.json.Decoder(ServerDescription).decode
+
+
+class NoServer(CubbyholeError):
+    """There is no server to look at, or more than one."""
+
+    code = "no_server"
+
+
+class AttachedServer:
+    """One server, seen from outside."""
+
+    def __init__(
+        self, description: ServerDescription, roster: Roster, channel: SharedMemoryChannel | None
+    ) -> None:
+        self.description = description
+        self.roster = roster
+        self._channel = channel
+
+    def __enter__(self) -> Self:
+        """Be open."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def entries(self, *, past: bool = False) -> list[EntrySnapshot]:
+        """Return the entries under way, oldest first; `past`: also the last one of each slot that is free now."""
+        found = self._look().snapshot(past=past)
+        return sorted(found, key=lambda entry: entry.received_ns)
+
+    def statistics(self) -> ChannelStatistics:
+        """Return the channel's counters."""
+        return self._look().statistics()
+
+    def failures(self) -> list[FailureRecord]:
+        """Return the last failures of all fronts, oldest first."""
+        found: list[FailureRecord] = []
+        for front in range(self.roster.fronts):
+            with self.roster.failures(front) as ring:
+                found += read_failures(ring)
+        return sorted(found, key=lambda record: record.failed_ns)
+
+    def path(self, endpoint: int) -> str:
+        """Return an endpoint's path."""
+        paths = self.description.endpoints
+        return paths[endpoint] if endpoint < len(paths) else str(endpoint)
+
+    def close(self) -> None:
+        """Unmap."""
+        self.roster.close()
+        if self._channel is not None:
+            self._channel.close()
+
+    def _look(self) -> SharedMemoryChannel:
+        if self._channel is None:
+            raise NoServer(
+                f'Server {self.description.pid} uses channel="{self.description.channel}", whose entries cannot be seen from '
+                'outside. Use channel="shm".'
+            )
+        return self._channel
+
+
+def find_servers() -> dict[int, tuple[ServerDescription, Path, Path | None]]:
+    """Return this user's servers, by the supervisor's pid: what each is, and paths to its roster and its segment."""
+    rosters: dict[int, Path] = {}
+    segments: dict[int, Path] = {}
+    for link, target in _links():
+        if target in (_ROSTER, _SEGMENT):
+            with contextlib.suppress(OSError):  # it ended while we looked
+                inode = link.stat().st_ino
+                (rosters if target == _ROSTER else segments).setdefault(inode, link)
+    found = {}
+    for link in rosters.values():
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                text = read_description(fd)
+            finally:
+                os.close(fd)
+            if text:
+                description = _decode(text)
+                found[description.pid] = (
+                    description,
+                    link,
+                    segments.get(description.segment),
+                )
+    return found
+
+
+def attach(pid: int | None = None) -> AttachedServer:
+    """Open a server for reading.
+
+    Args:
+        pid: Of its supervisor; None: the only one there is.
+
+    Raises:
+        NoServer: none, or several and no `pid`.
+    """
+    servers = find_servers()
+    if pid is None and len(servers) > 1:
+        known = "; ".join(f"{n} at {servers[n][0].address}" for n in sorted(servers))
+        raise NoServer(f"{len(servers)} servers run: {known}. Choose one with --server PID.")
+    if not servers or (pid is not None and pid not in servers):
+        what = "No server of yours runs" if pid is None else f"No server of yours has pid {pid}"
+        raise NoServer(f"{what} on this machine (looked through /proc for uid {os.geteuid()}).")
+    description, roster_link, segment_link = servers[
+        pid if pid is not None else next(iter(servers))
+    ]
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    try:
+        roster = Roster(
+            os.open(roster_link, flags),
+            description.fronts,
+            len(description.workers),
+            writable=False,
+        )
+        channel = None
+        if segment_link:
+            from cubbyhole.channels.shm import SharedMemoryChannel
+
+            channel = SharedMemoryChannel.observe(
+                os.open(segment_link, flags),
+                fronts=description.fronts,
+                workers=len(description.workers),
+                endpoints=len(description.endpoints),
+            )
+    except FileNotFoundError as error:
+        raise NoServer(f"Server {description.pid} ended while it was looked at.") from error
+    return AttachedServer(description, roster, channel)
+
+
+def _links() -> Iterator[tuple[Path, str]]:
+    """Return the descriptors of all processes of this user, as (path in /proc, what it links to)."""
+    uid = os.geteuid()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            links = list((process / "fd").iterdir()) if process.stat().st_uid == uid else []
+        except OSError:  # ended, or not ours to look at
+            continue
+        for link in links:
+            with contextlib.suppress(OSError):
+                yield link, str(link.readlink())

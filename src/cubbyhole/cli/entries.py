@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`cubbyhole requests` and `cubbyhole inspect`: every request of a running server, seen from outside.
+
+Flow:  attach.py -> entries and failures -> a table, a picture, or JSON
+Owns:  nothing; the server is only read.
+See:   docs/guide/seeing.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import msgspec
+import typer
+
+from cubbyhole.cli.attach import AttachedServer, NoServer, attach
+from cubbyhole.cli.phases import draw, list_phases
+from cubbyhole.cli.process_state import process_word
+from cubbyhole.core.clock import NEVER_NS, now_ns
+
+if TYPE_CHECKING:
+    from cubbyhole.core.failures import FailureRecord
+    from cubbyhole.core.statistics import EntrySnapshot
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Server = Annotated[
+    int | None, typer.Option(metavar="PID", help="Which server, by its supervisor's pid.")
+]
+
+
+def requests(
+    json: Json = False,
+    past: Annotated[
+        bool, typer.Option("--past", help="Also requests that are over, as far as they are kept.")
+    ] = False,
+    server: Server = None,
+) -> None:
+    """Show every request that is under way."""
+    with _attach(server) as attached:
+        rows = [
+            row(attached, entry)
+            for entry in attached.entries(past=past)
+            if past or entry.state != "FREE"
+        ]
+        failures = [failure_row(attached, record) for record in attached.failures()] if past else []
+        if json:
+            found = {"server": attached.description, "requests": rows, "failures": failures}
+            _print_json(found)
+            return
+        _print_rows(attached, rows, past=past)
+        if past:
+            _print_failures(failures)
+
+
+def inspect(
+    request: Annotated[
+        str, typer.Argument(metavar="ID", help="The entry's id, or an X-Request-ID of a failure.")
+    ],
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Show one request whole: where it is, how long it was in each phase, and why it failed."""
+    with _attach(server) as attached:
+        entry = next((one for one in attached.entries(past=True) if str(one.id) == request), None)
+        record = next(
+            (one for one in attached.failures() if request in (str(one.id), one.request_id)), None
+        )
+        if entry is None and record is None:
+            _fail(
+                f"Server {attached.description.pid} knows no request {request}: its slot was used again, or it never came. "
+                "cubbyhole requests --past lists what is kept."
+            )
+        found = row(attached, entry) if entry is not None else {}
+        if record is not None:
+            found |= {"failure_record": failure_row(attached, record)}
+        if json:
+            _print_json(found)
+            return
+        _print_one(attached, found, entry, record)
+
+
+def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
+    """Return an entry as one flat mapping; ages in milliseconds."""
+    time_ns = now_ns()
+    over = entry.state == "FREE"
+    end_ns = (entry.done_ns or time_ns) if over else time_ns
+    pid = attached.roster.pid(attached.roster.worker_cell(entry.owner)) if entry.owner >= 0 else 0
+    return {
+        "id": entry.id,
+        "endpoint": attached.path(entry.endpoint),
+        "state": "over" if over else entry.state.lower(),
+        "age_ms": round((end_ns - entry.received_ns) / 1e6, 3),
+        "deadline_left_ms": (
+            None
+            if over or entry.deadline_ns >= NEVER_NS
+            else round((entry.deadline_ns - time_ns) / 1e6, 3)
+        ),
+        "rank": entry.rank,
+        "front": entry.front,
+        "worker": entry.owner if entry.owner >= 0 else None,
+        "worker_pid": pid or None,
+        "worker_process": process_word(pid) if pid else None,
+        "attempt": entry.attempt,
+        "cancelled": entry.cancelled,
+        "request_bytes": entry.request_bytes,
+        "result_bytes": entry.result_bytes,
+        "chunks": entry.chunks,
+        "failure": entry.failure or None,
+        "phases_ms": {
+            phase.name: round(phase.duration_ms, 3)
+            for phase in list_phases(times_of(entry), end_ns, over=over)
+        },
+    }
+
+
+def failure_row(attached: AttachedServer, record: FailureRecord) -> dict[str, Any]:
+    """Return a failure as one mapping."""
+    found: dict[str, Any] = msgspec.to_builtins(record)
+    times_ns = tuple(found.pop("times_ns"))
+    phases = list_phases(times_ns, record.failed_ns, over=True)
+    found["endpoint"] = attached.path(record.endpoint)
+    found["worker"] = record.worker if record.worker >= 0 else None
+    found["ago_s"] = round((now_ns() - found.pop("failed_ns")) / 1e9, 3)
+    found["phases_ms"] = {phase.name: round(phase.duration_ms, 3) for phase in phases}
+    return found
+
+
+def times_of(entry: EntrySnapshot) -> tuple[int, int, int, int, int]:
+    """Return an entry's five times."""
+    return (
+        entry.received_ns,
+        entry.ready_ns,
+        entry.claimed_ns,
+        entry.first_chunk_ns,
+        entry.done_ns,
+    )
+
+
+def _attach(pid: int | None) -> AttachedServer:
+    try:
+        return attach(pid)
+    except NoServer as error:
+        _fail(str(error))
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(f"cubbyhole: {text}", err=True)
+    raise typer.Exit(1)
+
+
+def _print_json(found: Any) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+
+
+def _worker(found: dict[str, Any]) -> str:
+    if found["worker"] is None:
+        return "-"
+    return f"{found['worker']} (pid {found['worker_pid']}, {found['worker_process']})"
+
+
+def _print_rows(attached: AttachedServer, rows: list[dict[str, Any]], *, past: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    about = attached.description
+    console = Console()
+    what = "kept" if past else "under way"
+    console.print(f"Server {about.pid} at {about.address}: {len(rows)} requests {what}")
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    right = {"age ms", "left ms", "try", "in B", "out B", "chunks"}
+    for name in (
+        "id",
+        "endpoint",
+        "state",
+        "age ms",
+        "left ms",
+        "worker",
+        "try",
+        "in B",
+        "out B",
+        "chunks",
+        "rank",
+    ):
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for one in rows:
+        left = one["deadline_left_ms"]
+        table.add_row(
+            str(one["id"]),
+            one["endpoint"],
+            one["state"] + (" cancelled" if one["cancelled"] else ""),
+            f"{one['age_ms']:.1f}",
+            "-" if left is None else f"{left:.0f}",
+            _worker(one),
+            str(one["attempt"] + 1),
+            str(one["request_bytes"]),
+            str(one["result_bytes"]),
+            str(one["chunks"]),
+            str(one["rank"]),
+        )
+    _wide(console).print(table)
+
+
+def _wide(console: Any) -> Any:
+    from rich.console import Console
+
+    # A pipe has no width: a column that is cut is of no use to grep.
+    return console if console.is_terminal else Console(width=240)
+
+
+def _print_failures(failures: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _wide(Console())
+    console.print(f"\nLast failures: {len(failures)}")
+    if not failures:
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "endpoint", "ago s", "status", "code", "worker", "message"):
+        table.add_column(name)
+    for one in failures:
+        worker = "-" if one["worker"] is None else str(one["worker"])
+        cells = (one["id"], one["endpoint"], f"{one['ago_s']:.1f}", one["status"], one["code"])
+        table.add_row(*(str(cell) for cell in cells), worker, Text(one["message"]))
+    console.print(table)
+
+
+def _print_one(
+    attached: AttachedServer,
+    found: dict[str, Any],
+    entry: EntrySnapshot | None,
+    record: FailureRecord | None,
+) -> None:
+    failure = found.get("failure_record")
+    shown = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    if entry is None and failure is not None:
+        shown = {key: failure[key] for key in ("id", "endpoint", "worker", "attempt")}
+    for key, value in shown.items():
+        if value is not None:
+            typer.echo(f"{key:<18}{value}")
+    typer.echo("")
+    if record is not None:
+        phases = list_phases(record.times_ns, record.failed_ns, over=True)
+    else:
+        assert entry is not None  # noqa: S101  one of the two was found
+        over = entry.state == "FREE"
+        end_ns = (entry.done_ns or now_ns()) if over else now_ns()
+        phases = list_phases(times_of(entry), end_ns, over=over)
+    for line in draw(phases):
+        typer.echo(line)
+    if record is not None:
+        typer.echo(f"\nfailed: {record.status} {record.code}, on {attached.path(record.endpoint)}")
+        typer.echo(record.message)
+        if record.traceback_text:
+            typer.echo(f"\n{record.traceback_text.rstrip()}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server says of itself to whoever finds it from outside: a JSON text at the end of the roster.
+
+Flow:  wiring.py -> **describe** -> roster -> cli/attach.py
+Owns:  nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cubbyhole import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cubbyhole.core.roster import Roster
+    from cubbyhole.core.settings import ServerSettings
+
+
+class WorkerPlace(msgspec.Struct, frozen=True):
+    """Endpoint number and device of a worker."""
+
+    endpoint: int
+    device: str
+
+
+class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """A server as it was started.
+
+    Attributes:
+        pid: Of the supervisor.
+        version: Of Cubbyhole.
+        started_s: Seconds since 1970.
+        address: Where it listens, "host:port".
+        channel: Its kind.
+        segment: Inode of the channel's memory, which tells it from another server's; 0: not to be looked at.
+        fronts, workers: How many, and where.
+        endpoints: Their paths, in the order of their numbers.
+        slots, arena_bytes: As in the settings.
+    """
+
+    pid: int
+    version: str
+    started_s: float
+    address: str
+    channel: str
+    segment: int
+    fronts: int
+    workers: tuple[WorkerPlace, ...]
+    endpoints: tuple[str, ...]
+    slots: int
+    arena_bytes: int
+
+
+def describe(
+    roster: Roster, settings: ServerSettings, channel: Any, options: Mapping[str, Any]
+) -> None:
+    """Write into the roster what the server is; `options` has its host and port."""
+    places = [settings.worker_place(index) for index in range(settings.workers_total)]
+    description = ServerDescription(
+        pid=os.getpid(),
+        version=__version__,
+        started_s=time.time(),
+        address=f"{options['host']}:{options['port']}",
+        channel=channel.kind,
+        segment=getattr(channel, "inode", 0),
+        fronts=roster.fronts,
+        workers=tuple(WorkerPlace(endpoint, device) for endpoint, _, device in places),
+        endpoints=tuple(endpoint.path for endpoint in settings.endpoints),
+        slots=settings.slots,
+        arena_bytes=settings.arena_bytes,
+    )
+    roster.describe(msgspec.json.encode(description))

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`cubbyhole requests`, `inspect` and `top` look at real servers, also at such that hang."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from tests.conftest import poll_until
+
+from cubbyhole.cli.attach import attach, find_servers
+from cubbyhole.testing.serving import Served, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVERS = Path(__file__).with_name("servers.py")
+
+
+def command(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "cubbyhole", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@contextmanager
+def asked(server: Served, **body: Any) -> Iterator[None]:
+    """A request is under way, and ends before the server does."""
+
+    def ask() -> None:
+        requests.post(f"{server.url}/predict", json={"input": 2, **body}, timeout=30)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_a_request_held_by_a_stopped_worker_is_shown_with_it() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        worker = seen.roster.pid(seen.roster.worker_cell(0))
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with asked(server):
+                try:
+                    poll_until(seen.entries)
+                    found = json.loads(command("requests", "--json", "--server", str(server.pid)))
+                    text = command("top", "--once", "--every", "0.1", "--server", str(server.pid))
+                finally:
+                    os.kill(worker, signal.SIGCONT)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        (one,) = found["requests"]
+        assert one["endpoint"] == "/predict"
+        assert one["state"] == "ready"  # nobody claims it: its worker was stopped while it waited
+        assert "stopped" in text
+        assert str(one["id"]) in text
+
+
+def test_who_holds_a_request_is_shown_while_every_other_process_is_stopped() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        front, worker = seen.roster.pid(0), seen.roster.pid(seen.roster.worker_cell(0))
+        with asked(server, sleep_s=2):
+            poll_until(lambda: [e for e in seen.entries() if e.state == "CLAIMED"])
+            stopped = (server.pid, front, worker)
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                found = json.loads(command("requests", "--json", "--server", str(server.pid)))
+                picture = command(
+                    "inspect", str(found["requests"][0]["id"]), "--server", str(server.pid)
+                )
+            finally:
+                for pid in stopped:
+                    os.kill(pid, signal.SIGCONT)
+        (one,) = found["requests"]
+        assert one["state"] == "claimed"
+        assert one["worker"] == 0
+        assert one["worker_pid"] == worker
+        assert one["worker_process"] == "stopped"
+        assert one["request_bytes"] > 0
+        assert "queue" in picture
+        assert "█" in picture
+
+
+def test_why_a_request_failed_is_kept_after_its_worker_was_killed() -> None:
+    with serving(f"{SERVERS}:Square") as server:
+        answer = requests.post(
+            f"{server.url}/predict",
+            json={"input": 1, "die": 1},
+            headers={"X-Request-ID": "order-17"},
+            timeout=20,
+        )
+        assert answer.status_code == 503
+        assert answer.headers["x-request-id"] == "order-17"
+        pid = str(server.pid)
+        found = json.loads(command("inspect", "order-17", "--json", "--server", pid))
+        record = found["failure_record"]
+        assert record["code"] == "worker_died"
+        assert record["worker"] == 0
+        assert record["phases_ms"]["run"] > 0
+        text = command("requests", "--past", "--server", pid)
+        assert "worker_died" in text
+
+
+def test_the_traceback_of_a_failed_request_is_found_by_the_id_that_the_client_got() -> None:
+    with serving(f"{SERVERS}:Square") as server:
+        answer = requests.post(f"{server.url}/predict", json={"input": "word"}, timeout=20)
+        assert answer.status_code == 500
+        text = command("inspect", answer.headers["x-request-id"], "--server", str(server.pid))
+        assert "TypeError" in text
+        assert "predict" in text
+
+
+def test_the_memory_is_mapped_for_reading_only() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid):
+        shared = [
+            line.split()
+            for line in Path("/proc/self/maps").read_text().splitlines()
+            if "memfd:cubbyhole" in line
+        ]
+        assert shared
+        assert {fields[1] for fields in shared} == {"r--s"}
+
+
+def test_a_server_is_found_until_it_ends() -> None:
+    with serving(f"{SERVERS}:Square") as server:
+        about, _, _ = find_servers()[server.pid]
+        assert f"http://{about.address}" == server.url
+        assert about.endpoints == ("/predict",)
+    assert server.pid not in find_servers()
+    assert str(server.pid) in command("requests", "--server", str(server.pid), code=1)
+
+
+def test_several_servers_are_told_apart() -> None:
+    with serving(f"{SERVERS}:Square") as one, serving(f"{SERVERS}:Negate") as other:
+        assert "--server" in command("requests", code=1)
+        with attach(one.pid) as first, attach(other.pid) as second:
+            requests.post(f"{other.url}/predict", json={"input": 1}, timeout=20)
+            assert first.statistics().submitted_total == 0
+            assert second.statistics().submitted_total == 1
