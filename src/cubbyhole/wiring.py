@@ -24,6 +24,7 @@ from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.errors import NativeCoreMissing, WorkerFailedToStart
 from cubbyhole.core.roster import ProcessState, Roster
+from cubbyhole.front.withdrawal import Mailboxes
 from cubbyhole.observe import log
 from cubbyhole.observe.description import describe
 from cubbyhole.supervise import listening
@@ -301,6 +302,8 @@ def _front_places(
     server: LitServer, wire: Wire, sockets: list[socket.socket], options: dict[str, Any]
 ) -> list[Place]:
     supervisor = os.getpid()
+    if wire.settings.cancel_by_id:
+        server.desk.mailboxes = Mailboxes(len(sockets))
 
     def run(index: int) -> None:
         from cubbyhole.front.main import FrontArguments, run_front

@@ -34,6 +34,17 @@ class Square(ls.LitAPI):
         }
 
 
+class Echo(ls.LitAPI):
+    """Gives back what it gets, after a while where a request asks for it."""
+
+    def predict(self, x: dict[str, Any]) -> dict[str, Any]:
+        """Give it back, or its size."""
+        if "begun" in x:
+            Path(x["begun"]).touch()
+        time.sleep(x.get("sleep_s", 0))
+        return {"size": len(x["data"])} if x.get("measure") else x
+
+
 class Stubborn(Square):
     """Square, whose requests are run again when their worker dies."""
 
@@ -178,6 +189,44 @@ def growing() -> ls.LitServer:
     return ls.LitServer(
         Growing(), accelerator="cpu", workers_per_device=2, channel=CHANNEL, recycle_above="200MiB"
     )
+
+
+def echoes() -> ls.LitServer:
+    """Echo and a stream in two workers each, with GET /held: what the channel holds, and the front's descriptors."""
+    apis = [Echo(), Count(api_path="/stream", stream=True)]
+    server = ls.LitServer(apis, accelerator="cpu", workers_per_device=2, channel=CHANNEL)
+    return with_held(server)
+
+
+def small_arena() -> ls.LitServer:
+    """Echo with room for few large bodies."""
+    server = ls.LitServer(
+        Echo(), accelerator="cpu", workers_per_device=1, channel=CHANNEL, arena_bytes=8 << 20
+    )
+    return with_held(server)
+
+
+def with_held(server: ls.LitServer) -> ls.LitServer:
+    """Add GET /held."""
+
+    def held() -> dict[str, int]:
+        assert server.desk.place is not None
+        now = server.desk.place.channel.statistics()
+        return {
+            "slots": now.slots_used,
+            "blocks": now.blocks_used,
+            "bytes": now.arena_used_bytes,
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "front": os.getpid(),
+        }
+
+    server.app.add_api_route("/held", held)
+    return server
+
+
+def with_withdrawal() -> ls.LitServer:
+    """Squares; requests can be taken back."""
+    return with_pid(one(workers_per_device=2, cancel_by_id=True))
 
 
 def strict() -> ls.LitServer:

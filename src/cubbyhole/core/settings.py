@@ -51,6 +51,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         track_requests: Count active requests.
         server_timing: Add a `Server-Timing` header: how long each request spent in each state of its entry.
         drain_timeout_s: How long accepted requests may go on after SIGTERM.
+        cancel_by_id: Serve DELETE /requests/{id}, by a request's X-Request-ID.
         priorities: Clients may order their requests by the header X-Priority.
         queue_timeout_s, execution_timeout_s: Limits of waiting and of running, within an endpoint's `timeout_s`; inf: none of its own.
         receive_timeout_s: How long a client may take to send a request's head, and its body; inf: no limit.
@@ -72,6 +73,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     server_timing: bool = False
     drain_timeout_s: float = 30.0
     priorities: bool = False
+    cancel_by_id: bool = False
     queue_timeout_s: float = float("inf")
     execution_timeout_s: float = float("inf")
     receive_timeout_s: float = 60.0

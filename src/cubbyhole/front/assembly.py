@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.front import auth, routes
+from cubbyhole.front.withdrawal import add_withdrawal_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,8 @@ def assemble(
     path = desk.settings.shutdown_path
     if path is not None:
         routes.add_shutdown_route(app, desk, path, auth.bearer_dependency(read_shutdown_key))
+    if desk.settings.cancel_by_id:
+        add_withdrawal_route(app, desk, guard(None))
     for logger in loggers:
         for mount_path, mounted in logger.mounts:
             app.mount(mount_path, mounted)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cubbyhole.core.entries import Collected, Failure
     from cubbyhole.core.roster import Roster
     from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.front.withdrawal import Mailboxes
 
 HEARTBEAT_S = 0.5  # half of what the supervisor allows between two beats of a living front
 
@@ -82,6 +83,7 @@ class Desk:
         self.lifespans: list[Callable[[Any], AbstractAsyncContextManager[Any]]] = []
         self.fast_paths: frozenset[str] = frozenset()
         self.shut_down: Callable[[], None] | None = None
+        self.mailboxes: Mailboxes | None = None  # of several fronts, with `cancel_by_id`
         self._heart: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,6 +101,8 @@ class Desk:
         port = place.channel.front(place.index)
         self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()
+        if self.mailboxes is not None:
+            self.mailboxes.listen(place.index, loop, self.exchange.withdraw)
         place.roster.set_pid(place.index, os.getpid())
         place.roster.set_state(place.index, ProcessState.READY)
         self._beat(loop, place)
@@ -113,6 +117,11 @@ class Desk:
             self.exchange = None
             if self.place is not None:
                 self.place.roster.set_state(self.place.index, ProcessState.FINISHED)
+
+    def tell_other_fronts(self, name: bytes) -> None:
+        """Have the other fronts take a request back, if one of them has it."""
+        if self.mailboxes is not None and self.place is not None:
+            self.mailboxes.tell_others(self.place.index, name)
 
     def count(self, step: int) -> None:
         """Count a request that opens (1) or ends (-1)."""

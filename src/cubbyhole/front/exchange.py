@@ -23,6 +23,7 @@ from cubbyhole.core.entries import Collected, Failure, Taken
 from cubbyhole.core.errors import ChannelClosed, CubbyholeError
 from cubbyhole.core.ids import request_ids
 from cubbyhole.front.times import Readers
+from cubbyhole.front.withdrawal import WITHDRAWN
 from cubbyhole.scheduling.admission import AnswerRate, QueueFull, retry_after_s
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Waiter:
         receive: The ASGI callable, on which a departure of the client is seen; None: nobody can leave.
         news: A stream got news while it was busy sending.
         left: Nobody reads the answer any more.
+        name: Its X-Request-ID, where clients may take requests back.
     """
 
     __slots__ = (
@@ -85,6 +87,7 @@ class Waiter:
         "future",
         "id",
         "left",
+        "name",
         "news",
         "receive",
         "since_ns",
@@ -103,6 +106,7 @@ class Waiter:
         self.future = future
         self.deadline_ns = deadline_ns
         self.since_ns = since_ns
+        self.name = b""
         self.receive = receive
         self.watcher: asyncio.Task[None] | None = None
         self.final: Collected | None = None
@@ -176,6 +180,14 @@ class Exchange:
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_S, self._sweep)
         return waiter
+
+    def withdraw(self, name: bytes) -> bool:
+        """Cancel the requests of that name; their clients are told so. False: there is none here."""
+        found = [waiter for waiter in self._waiters.values() if name and waiter.name == name]
+        for waiter in found:
+            self._cancel(waiter.id)
+            self._answer(waiter.id, WITHDRAWN)
+        return bool(found)
 
     def begin_reading(self, task: asyncio.Task[Any], until_ns: int) -> None:
         """`task` reads a request's body, until then at most.

@@ -25,6 +25,7 @@ from cubbyhole.front.intake import BodyTooLarge, ClientLeft, header, read_body, 
 from cubbyhole.front.keys import refuse_key
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
+from cubbyhole.front.withdrawal import NAME_BYTES
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Lane:
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi
+        self._named = settings.cancel_by_id
         self._wishes = Wishes(desk.lit_apis[endpoint], priorities=settings.priorities)
         self._ordered = (
             self._wishes.ordered
@@ -155,7 +157,10 @@ class Lane:
             self._retry,
             received_ns,
         )
-        return exchange.submit(entry, receive)
+        waiter = exchange.submit(entry, receive)
+        if self._named:
+            waiter.name = (header(scope["headers"], b"x-request-id") or b"")[:NAME_BYTES]
+        return waiter
 
     async def _read(self, scope: Any, receive: Any, exchange: Exchange, received_ns: int) -> Buffer:
         """Read the body, as long as the client has time for it: a slow sender must not hold its place for ever."""

@@ -26,6 +26,7 @@ class ReliabilityOptions(TypedDict, total=False):
     Attributes:
         priorities: Clients may send X-Priority, 0 (most urgent) to 9; 5 where they do not. Off: the header means nothing, so that
             no client jumps the queue of a server whose operator did not say so.
+        cancel_by_id: Serve `DELETE /requests/{id}`, with which a client takes a request back by the X-Request-ID that it sent.
         queue_timeout: Seconds that a request may wait for a worker; 504 then.
         execution_timeout: Seconds that a worker may have it; 504 then, and a worker that hangs is ended and replaced. Both lie within
             `timeout`, which covers waiting and running together.
@@ -38,6 +39,7 @@ class ReliabilityOptions(TypedDict, total=False):
     """
 
     priorities: bool
+    cancel_by_id: bool
     queue_timeout: float | None
     execution_timeout: float | None
     receive_timeout: float | bool
@@ -59,6 +61,7 @@ def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"LitServer.__init__() got an unexpected keyword argument {name!r}")
     return {
         "priorities": bool(options.get("priorities", False)),
+        "cancel_by_id": bool(options.get("cancel_by_id", False)),
         "queue_timeout_s": _limit_s("queue_timeout", options.get("queue_timeout")),
         "execution_timeout_s": _limit_s("execution_timeout", options.get("execution_timeout")),
         "receive_timeout_s": _limit_s("receive_timeout", options.get("receive_timeout", 60.0)),

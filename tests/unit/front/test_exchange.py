@@ -234,7 +234,9 @@ async def test_a_client_that_leaves_cancels_its_entry(
     with House(server, hang) as house, house.over_http() as url:
         async with httpx.AsyncClient(base_url=url) as client:
             tasks = [asyncio.create_task(client.post("/predict", json=n)) for n in range(2)]
-            while len(house.claimed) < 1:  # noqa: ASYNC110
+            exchange = server.desk.exchange
+            assert exchange is not None
+            while len(house.claimed) < 1 or exchange.statistics().submitted_total < 2:
                 await asyncio.sleep(0.005)
             for task in tasks:
                 task.cancel()

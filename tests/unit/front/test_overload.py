@@ -131,3 +131,18 @@ def test_uvicorns_limit_of_connections_is_passed_on() -> None:
 def test_a_limit_that_admits_nobody_is_refused(option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         ls.LitServer(EchoAPI(), **option)  # type: ignore[arg-type]
+
+
+async def test_taking_requests_back_asks_for_the_key_and_is_off_unless_enabled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cubbyhole.server.LIT_SERVER_API_KEY", "secret")
+    key = {"X-API-Key": "secret"}
+    statuses = []
+    for enabled in (True, False):
+        house = House(server_for("fast", cancel_by_id=enabled))
+        with house:
+            async with house.client() as client:
+                statuses.append((await client.delete("/requests/a")).status_code)
+                statuses.append((await client.delete("/requests/a", headers=key)).status_code)
+    assert statuses == [401, 202, 404, 404]
