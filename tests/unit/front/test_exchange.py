@@ -236,7 +236,7 @@ async def test_a_client_that_leaves_cancels_its_entry(
             tasks = [asyncio.create_task(client.post("/predict", json=n)) for n in range(2)]
             exchange = server.desk.exchange
             assert exchange is not None
-            while len(house.claimed) < 1 or exchange.statistics().submitted_total < 2:
+            while len(house.claimed) < 1 or exchange.statistics().submitted_total < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             for task in tasks:
                 task.cancel()
