@@ -238,6 +238,8 @@ def _print_one(
     shown = {key: value for key, value in found.items() if not isinstance(value, dict)}
     if entry is None and failure is not None:
         shown = {key: failure[key] for key in ("id", "endpoint", "worker", "attempt")}
+    elif failure is not None:  # the slot is free, so the entry no longer says who held it
+        shown |= {"worker": failure["worker"]}
     for key, value in shown.items():
         if value is not None:
             typer.echo(f"{key:<18}{value}")
