@@ -155,3 +155,9 @@ def test_several_servers_are_told_apart() -> None:
             requests.post(f"{other.url}/predict", json={"input": 1}, timeout=20)
             assert first.statistics().submitted_total == 0
             assert second.statistics().submitted_total == 1
+
+
+def test_a_server_whose_entries_cannot_be_seen_says_so() -> None:
+    with serving(f"{SERVERS}:one", environment={"TEST_CHANNEL": "sockets"}) as server:
+        assert 'channel="sockets"' in command("requests", "--server", str(server.pid), code=1)
+        assert "cubbyhole_workers" in requests.get(f"{server.url}/metrics", timeout=20).text

@@ -46,7 +46,7 @@ class AttachedServer:
     """One server, seen from outside."""
 
     def __init__(
-        self, description: ServerDescription, roster: Roster, channel: SharedMemoryChannel | None
+        self, description: ServerDescription, roster: Roster, channel: SharedMemoryChannel
     ) -> None:
         self.description = description
         self.roster = roster
@@ -62,12 +62,12 @@ class AttachedServer:
 
     def entries(self, *, past: bool = False) -> list[EntrySnapshot]:
         """Return the entries under way, oldest first; `past`: also the last one of each slot that is free now."""
-        found = self._look().snapshot(past=past)
+        found = self._channel.snapshot(past=past)
         return sorted(found, key=lambda entry: entry.received_ns)
 
     def statistics(self) -> ChannelStatistics:
         """Return the channel's counters."""
-        return self._look().statistics()
+        return self._channel.statistics()
 
     def failures(self) -> list[FailureRecord]:
         """Return the last failures of all fronts, oldest first."""
@@ -85,16 +85,7 @@ class AttachedServer:
     def close(self) -> None:
         """Unmap."""
         self.roster.close()
-        if self._channel is not None:
-            self._channel.close()
-
-    def _look(self) -> SharedMemoryChannel:
-        if self._channel is None:
-            raise NoServer(
-                f'Server {self.description.pid} uses channel="{self.description.channel}", whose entries cannot be seen from '
-                'outside. Use channel="shm".'
-            )
-        return self._channel
+        self._channel.close()
 
 
 def find_servers() -> dict[int, tuple[ServerDescription, Path, Path | None]]:
@@ -143,26 +134,22 @@ def attach(pid: int | None = None) -> AttachedServer:
     description, roster_link, segment_link = servers[
         pid if pid is not None else next(iter(servers))
     ]
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    try:
-        roster = Roster(
-            os.open(roster_link, flags),
-            description.fronts,
-            len(description.workers),
-            writable=False,
+    if segment_link is None:
+        raise NoServer(
+            f'Server {description.pid} uses channel="{description.channel}", whose entries cannot be seen from outside. '
+            'Use channel="shm".'
         )
-        channel = None
-        if segment_link:
-            from cubbyhole.channels.shm import SharedMemoryChannel
+    from cubbyhole.channels.shm import SharedMemoryChannel
 
-            channel = SharedMemoryChannel.observe(
-                os.open(segment_link, flags),
-                fronts=description.fronts,
-                workers=len(description.workers),
-                endpoints=len(description.endpoints),
-            )
-    except FileNotFoundError as error:
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    sizes = {"fronts": description.fronts, "workers": len(description.workers)}
+    try:
+        roster_fd = os.open(roster_link, flags)
+        roster = Roster(roster_fd, description.fronts, len(description.workers), writable=False)
+        segment_fd = os.open(segment_link, flags)
+    except OSError as error:
         raise NoServer(f"Server {description.pid} ended while it was looked at.") from error
+    channel = SharedMemoryChannel.observe(segment_fd, **sizes, endpoints=len(description.endpoints))
     return AttachedServer(description, roster, channel)
 
 

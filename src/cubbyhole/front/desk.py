@@ -8,6 +8,7 @@ Owns:  the exchange between `open` and `close`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from cubbyhole.core.roster import Roster
     from cubbyhole.core.settings import ServerSettings
     from cubbyhole.front.withdrawal import Mailboxes
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5  # half of what the supervisor allows between two beats of a living front
 
@@ -165,6 +168,15 @@ class Desk:
             if entry is not None:
                 worker, attempt = entry.owner, entry.attempt
                 times_ns = (entry.received_ns, entry.ready_ns, entry.claimed_ns, 0, 0)
+        logger.debug(
+            "request failed: id=%d request_id=%r path=%s code=%s status=%d worker=%d",
+            collected.id,
+            request_id,
+            self.settings.endpoints[endpoint].path,
+            failure.code,
+            failure.status,
+            worker,
+        )
         with place.roster.failures(place.index) as ring:
             keep_failure(
                 ring,

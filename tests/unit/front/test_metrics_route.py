@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.front.house import EchoAPI, House
 
 import cubbyhole as ls
+
+if TYPE_CHECKING:
+    import pytest
 
 
 async def users(scope: Any, receive: Any, send: Any) -> None:
@@ -45,3 +48,12 @@ async def test_a_mount_of_the_user_comes_first() -> None:
 async def test_it_is_not_in_the_document() -> None:
     with House(ls.LitServer(EchoAPI())) as house:
         assert "/metrics" not in house.server.app.openapi()["paths"]
+
+
+async def test_it_takes_the_key_that_the_models_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cubbyhole.server.LIT_SERVER_API_KEY", "secret")
+    with House(ls.LitServer(EchoAPI())) as house:
+        async with house.client() as client:
+            assert (await client.get("/metrics")).status_code == 401
+            answer = await client.get("/metrics", headers={"X-API-Key": "secret"})
+            assert answer.status_code == 200
