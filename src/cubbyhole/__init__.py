@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.loggers import Logger as Logger
     from cubbyhole.dictionary import SharedDict as SharedDict
     from cubbyhole.server import LitServer as LitServer
+    from cubbyhole.specs.oip import OIPSpec as OIPSpec
     from cubbyhole.specs.openai_chat import OpenAISpec as OpenAISpec
     from cubbyhole.specs.openai_embeddings import OpenAIEmbeddingSpec as OpenAIEmbeddingSpec
 
@@ -37,6 +38,7 @@ _NAMES = {
     "LitAPI": "cubbyhole.api.lit_api",
     "LitServer": "cubbyhole.server",
     "Logger": "cubbyhole.api.loggers",
+    "OIPSpec": "cubbyhole.specs.oip",
     "OpenAIEmbeddingSpec": "cubbyhole.specs.openai_embeddings",
     "OpenAISpec": "cubbyhole.specs.openai_chat",
     "Request": "fastapi",
@@ -56,6 +58,7 @@ __all__ = [
     "LitAPI",
     "LitServer",
     "Logger",
+    "OIPSpec",
     "OpenAIEmbeddingSpec",
     "OpenAISpec",
     "Request",

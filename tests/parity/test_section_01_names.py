@@ -74,6 +74,7 @@ PUBLIC = [
     "OpenAISpec",
     "Request",
     "Response",
+    "OIPSpec",
     "SharedDict",
     "set_trace",
     "set_trace_if_debug",
@@ -82,7 +83,7 @@ PUBLIC = [
 
 
 def test_the_public_names_are_these() -> None:
-    """A name more or less is a decision; `SharedDict` is ours, the others are LitServe's."""
+    """A name more or less is a decision; `SharedDict` and `OIPSpec` are ours, the others are LitServe's."""
     assert sorted(set(ls.__all__)) == sorted(PUBLIC)
     for name in [*PUBLIC, "configure_logging"]:
         assert getattr(ls, name) is not None

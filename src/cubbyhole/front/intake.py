@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 RESERVE_FROM_BYTES = 32 * 1024
 
 _NOTED = frozenset(
-    (b"content-type", b"x-request-id", b"traceparent", b"x-priority", b"x-request-timeout")
+    (
+        b"content-type",
+        b"x-request-id",
+        b"traceparent",
+        b"x-priority",
+        b"x-request-timeout",
+        b"inference-header-content-length",
+    )
 )
 _JSON = b"application/json"
 _encode_meta = msgspec.msgpack.Encoder().encode
@@ -53,7 +60,7 @@ def request_meta(scope: Any) -> tuple[bytes, dict[bytes, bytes] | None]:
         an order or a time (`wishes.py`), None without any.
     """
     wishes: dict[bytes, bytes] | None = None
-    content_type = request_id = traceparent = b""
+    content_type = request_id = traceparent = head_size = b""
     for name, value in scope["headers"]:
         if name in _NOTED:
             if name == b"content-type":
@@ -63,14 +70,19 @@ def request_meta(scope: Any) -> tuple[bytes, dict[bytes, bytes] | None]:
                 traceparent = value
             elif name == b"x-request-id":
                 request_id = value
+            elif name == b"inference-header-content-length":
+                head_size = value
             else:
                 wishes = {name: value} if wishes is None else {**wishes, name: value}
     query = scope["query_string"]
-    if not (content_type or query or request_id or traceparent):
+    if not (content_type or query or request_id or traceparent or head_size):
         return b"", wishes
     meta = RequestMeta(
         content_type=content_type.decode("latin-1"),
         query=query.decode("latin-1"),
+        headers=[("inference-header-content-length", head_size.decode("latin-1"))]
+        if head_size
+        else [],
         request_id=request_id.decode("latin-1"),
         traceparent=traceparent.decode("latin-1"),
     )

@@ -74,6 +74,7 @@ class Lane:
         self._receive_ns = NEVER_NS // 2 if math.isinf(receive_s) else int(receive_s * 1e9)
         self._timing = settings.server_timing
         self._plain = not (settings.server_timing or desk.response_hooks)
+        self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi
@@ -94,9 +95,11 @@ class Lane:
         except ClientLeft:
             return None
         except BodyTooLarge as error:
-            return await reply.send_too_large(send, receive, unread=error.unread)
+            return await reply.send_too_large(
+                send, receive, unread=error.unread, key=self._error_key
+            )
         except EntryTooLarge:
-            return await reply.send_too_large(send, receive, unread=False)
+            return await reply.send_too_large(send, receive, unread=False, key=self._error_key)
         except CubbyholeError as error:
             return await self._refuse(send, error)
         del body  # the channel has it now; a reservation must not live as long as its request
@@ -267,8 +270,8 @@ class Lane:
         await self._fail(send, failure, extra)
 
     async def _fail(self, send: Any, failure: Failure, extra: Headers) -> None:
-        if not self._inside_fastapi:
-            return await reply.send_failure(send, failure, extra)
+        if not self._inside_fastapi or self._error_key != "detail":
+            return await reply.send_failure(send, failure, extra, self._error_key)
         from fastapi import HTTPException
 
         headers = reply.failure_headers(failure)

@@ -118,9 +118,9 @@ def failure_headers(failure: Failure) -> dict[str, str]:
     return headers
 
 
-async def send_failure(send: Send, failure: Failure, extra: Headers) -> None:
-    """Send a failure as `{"detail": ...}` with its status."""
-    body = _encode_json({"detail": failure.detail})
+async def send_failure(send: Send, failure: Failure, extra: Headers, key: str = "detail") -> None:
+    """Send a failure as `{"detail": ...}`, or under the key that a spec has for it, with its status."""
+    body = _encode_json({key: failure.detail})
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in failure_headers(failure).items()
@@ -134,12 +134,14 @@ async def send_failure(send: Send, failure: Failure, extra: Headers) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_too_large(send: Send, receive: Receive, *, unread: bool) -> None:
+async def send_too_large(
+    send: Send, receive: Receive, *, unread: bool, key: str = "detail"
+) -> None:
     """Send 413. Where the client may still be sending, read and drop a little of it, and close.
 
     Closing with bytes unread would make the kernel reset the connection, and the client lose the answer.
     """
-    body = b'{"detail":"Payload too large"}'
+    body = _encode_json({key: "Payload too large"})
     headers = [JSON_TYPE, (b"content-length", b"%d" % len(body))]
     if unread:
         headers.append(CLOSE)

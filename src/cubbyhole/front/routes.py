@@ -166,10 +166,16 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
         return {}
     compressed = is_compressed(desk)
     return {
-        endpoint.path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
+        path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
         for number, endpoint in enumerate(desk.settings.endpoints)
-        if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, endpoint.path)
+        for path in (endpoint.path, *_more_paths(desk.lit_apis[number]))
+        if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, path)
     }
+
+
+def _more_paths(lit_api: Any) -> tuple[str, ...]:
+    """Return further paths on which a spec serves the same API."""
+    return tuple(getattr(lit_api.spec, "more_paths", ()))
 
 
 def _leads_to_lane(app: FastAPI, path: str) -> bool:
@@ -187,6 +193,9 @@ def _add_model_routes(
     spec = lit_api.spec
     if spec is not None:
         spec.setup(desk.server)
+        learn_readiness = getattr(spec, "learn_readiness", None)
+        if learn_readiness is not None:
+            learn_readiness(lambda: _processes_ready(desk))
     endpoints = [] if spec is None else spec.endpoints
     dependencies = [Depends(guard(lit_api))]
     for path, endpoint, methods in endpoints:
@@ -196,15 +205,16 @@ def _add_model_routes(
         return
     lane = Lane(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
 
-    app.add_api_route(
-        path,
-        _LaneEndpoint(lane),
-        methods=["POST"],
-        name=path.strip("/").replace("/", "_") or "predict",
-        dependencies=dependencies,
-        response_model=None,
-        openapi_extra=openapi.describe(lit_api, stream=desk.settings.endpoints[number].stream),
-    )
+    for each in (path, *_more_paths(lit_api)):
+        app.add_api_route(
+            each,
+            _LaneEndpoint(lane),
+            methods=["POST"],
+            name=each.strip("/").replace("/", "_") or "predict",
+            dependencies=dependencies,
+            response_model=None,
+            openapi_extra=openapi.describe(lit_api, stream=desk.settings.endpoints[number].stream),
+        )
     empty_methods = list(getattr(spec, "empty_methods", ()))
     if empty_methods:
         app.add_api_route(path, _empty, methods=empty_methods, include_in_schema=False)

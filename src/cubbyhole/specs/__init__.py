@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cubbyhole.specs.base import LitSpec as LitSpec
+    from cubbyhole.specs.oip import OIPSpec as OIPSpec
     from cubbyhole.specs.openai_chat import OpenAISpec as OpenAISpec
     from cubbyhole.specs.openai_embeddings import (
         EmbeddingRequest as EmbeddingRequest,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "LitSpec": "base",
+    "OIPSpec": "oip",
     "OpenAISpec": "openai_chat",
     "OpenAIEmbeddingSpec": "openai_embeddings",
     "EmbeddingRequest": "openai_embeddings",
@@ -46,6 +48,7 @@ __all__ = [
     "EmbeddingRequest",
     "EmbeddingResponse",
     "LitSpec",
+    "OIPSpec",
     "OpenAIEmbeddingSpec",
     "OpenAISpec",
 ]

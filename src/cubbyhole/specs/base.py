@@ -51,11 +51,15 @@ class LitSpec:
         api_path: Path that is served as a model path; None: the LitAPI's own `api_path`.
         request_model: Pydantic model of a request, for the OpenAPI document; None: any JSON.
         empty_methods: HTTP methods of `api_path` that are answered 200 with nothing.
+        error_key: Where a failed answer's JSON has its text.
+        more_paths: Further paths on which the same API is served.
         response_buffer, request_queue, response_queue_id: LitServe's attributes. None here: requests travel in the channel.
     """
 
     request_model: ClassVar[type[BaseModel] | None] = None
     empty_methods: ClassVar[tuple[str, ...]] = ()
+    error_key: ClassVar[str] = "detail"
+    more_paths: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._endpoints: list[tuple[str, Callable[..., Any], list[str]]] = []
