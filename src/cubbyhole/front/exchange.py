@@ -248,6 +248,7 @@ class Exchange:
         self._waiters.pop(waiter.id, None)
         if waiter.watcher is not None:
             waiter.watcher.cancel()
+            waiter.watcher = None  # its traceback holds the waiter, and that the answer's block
 
     def statistics(self) -> ExchangeStatistics:
         """Count."""
@@ -306,6 +307,7 @@ class Exchange:
             self._failed += 1
         if waiter.watcher is not None:
             waiter.watcher.cancel()
+            waiter.watcher = None  # its traceback holds the waiter, and that the answer's block
         waiter.final = collected
         if not waiter.future.done():
             waiter.future.set_result(collected)
@@ -362,6 +364,7 @@ class Exchange:
         waiter.final = Collected(request_id, failure)
         if waiter.watcher is not None:
             waiter.watcher.cancel()
+            waiter.watcher = None  # its traceback holds the waiter, and that the answer's block
         if not waiter.future.done():
             waiter.future.set_result(waiter.final)
 
