@@ -4,6 +4,7 @@
     no annotation, Any, Request      parsed JSON, or the form when the content type is a form's
     dict                             parsed JSON, which must be an object
     memoryview                       the body itself, not copied; bytes, bytearray: a copy
+    numpy.ndarray                    the array of an application/x-npy body, a read-only view of it
     pydantic model, any other type   validated with pydantic; violations are FastAPI's 422
     Annotated[T, Form()]             the form, validated as T;  UploadFile: the form's file of the parameter's name
 
@@ -60,6 +61,8 @@ def reader_for(hook: Callable[..., Any], parse_form: ParseForm | str | None) -> 
     raw = _RAW.get(inner) if isinstance(inner, Hashable) else None
     if raw is not None:
         return raw
+    if getattr(inner, "__name__", "") == "ndarray" and inner.__module__ == "numpy":
+        return _array_reader()
     if inner is Any or getattr(inner, "__name__", "") == "Request":
         return _json_or_form_reader(parse_form)
     return _validating_reader(inner)
@@ -142,6 +145,12 @@ _RAW: dict[Any, Reader] = {
     dict: _read_object,
     dict[str, Any]: _read_object,
 }
+
+
+def _array_reader() -> Reader:
+    from cubbyhole.worker.arrays import read_npy  # numpy, only for who asks for arrays
+
+    return lambda body, meta: read_npy(body, decode_meta(meta).content_type if meta else "")
 
 
 def _json_or_form_reader(parse_form: ParseForm | str | None) -> Reader:
