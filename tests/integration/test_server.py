@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CHANNELS = ["shm", "sockets"]
+CHANNELS = ["shm", "sockets", "pipes", "manager", "zmq"]
 
 
 @pytest.fixture(params=CHANNELS)
