@@ -135,20 +135,25 @@ def expect_no_files() -> Iterator[None]:
                 os.environ["TMPDIR"] = former
 
 
+def _use(stage: Stage) -> None:
+    stage.open()
+    front, echo = stage.front(), stage.echo()
+    front.submit(*(RequestEntry(number, 0, bytes(100_000)) for number in range(1, 11)))
+    front.finals(list(range(1, 11)))
+    front.submit(RequestEntry(11, 0, b"left alone"))
+    expect(echo.error is None, "no error", echo.error)
+    stage.close()
+
+
 def nothing_is_left_after_close(stage: Stage) -> None:
     """Descriptors, threads, child processes, files."""
-    resource_tracker.ensure_running()  # the standard library's own helper stays, once started
+    _use(stage)  # what a library starts once and keeps for the whole process is there after this
+    resource_tracker.ensure_running()  # the standard library's own, likewise
     gc.collect()
     descriptors, threads = _descriptors(), threading.active_count()
     children = {child.pid for child in multiprocessing.active_children()}
     with expect_no_files():
-        stage.open()
-        front, echo = stage.front(), stage.echo()
-        front.submit(*(RequestEntry(number, 0, bytes(100_000)) for number in range(1, 11)))
-        front.finals(list(range(1, 11)))
-        front.submit(RequestEntry(11, 0, b"left alone"))
-        expect(echo.error is None, "no error", echo.error)
-        stage.close()
+        _use(stage)
     gc.collect()
     until(lambda: threading.active_count() <= threads, "that all threads have ended")
     gc.collect()
