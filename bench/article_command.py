@@ -10,11 +10,14 @@ Flow:  __main__.py -> **article_command.py** -> article_run.py (one process for 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from bench import machine, plots, servers_command, tables
+from bench import machine, plots, servers_command, tables, targets
+from bench.budget import Budget
 from bench.channels_command import KINDS, environment_of, job_in_process, loadable
 from bench.contenders import CONTENDERS, WORKLOADS
 from bench.venvs import ROOT, ensure, versions
@@ -41,8 +44,8 @@ CLAIMS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         [{"limit_s": 60}],
     ),
     "access": (
-        "4. Custom access: 1,000 wait at a low rank behind a busy worker (0.5 ms each), one comes at a high rank",
-        [{"queued": 1000, "work_s": 0.0005, "limit_s": 90}],
+        "4. Custom access: one at a high rank behind 1,000 at a low one (0.5 ms each); answers that pass one of 300 ms",
+        [{"queued": 1000, "work_s": 0.0005, "slow_ms": 300, "limit_s": 90}],
     ),
     "concurrency": (
         "5. Concurrency: 64 B, from 1 to 512 in flight, 1 to 4 workers",
@@ -70,8 +73,9 @@ _LABELS = {
     "answer_after_death_ms": "client knows after ms",
     "answered_before_it": "answered before it",
     "waited_ms": "it waited ms",
+    "passed_it": "answers that passed it",
     "round_trips_per_s": "round trips/s",
-    "front_cpu_us": "front us",
+    "front_cpu_us": "front CPU us",
     "worker_cpu_us": "workers us",
     "other_cpu_us": "others us",
 }
@@ -101,6 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each HTTP run (default: %(default)s)",
     )
     parser.add_argument(
+        "--budget-minutes",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="measure for about so long: runs get shorter, repetitions fewer, what has no room is named (default: no limit)",
+    )
+    parser.add_argument(
         "--name", default="article", help="bench/results/NAME.json (default: %(default)s)"
     )
     parser.add_argument(
@@ -124,111 +135,173 @@ def run(arguments: argparse.Namespace) -> int:
     python = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
     environment = environment_of(in_place=arguments.in_place)
     kinds = loadable([k for k in arguments.only.split(",") if k], python, environment)
+    budget = Budget.of_minutes(arguments.budget_minutes, claims, len(kinds))
     settings = {
         "repeat": arguments.repeat,
         "channels": kinds,
         "claims": claims,
         "seconds": arguments.seconds,
+        "budget_minutes": arguments.budget_minutes,
     }
     result = {"kind": "article", "name": arguments.name, **machine.record(settings)}
     result["versions"] = {} if arguments.in_place else {"cubbyhole": versions("cubbyhole")}
-    runs: list[dict[str, Any]] = []
-    turns = [(r, c) for r in range(arguments.repeat) for c in claims if c in CLAIMS]
-    for number, (repeat, claim) in enumerate(turns):
-        for kind in kinds:
-            print(
-                f"\rbench: {number}/{len(turns)}  {claim:<12}{kind:<9}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-            for job in CLAIMS[claim][1]:
-                asked = {**job, "claim": claim, "channel": kind}
-                runs += _records(
-                    claim,
-                    kind,
-                    repeat,
-                    job_in_process(
-                        "bench.article_run", asked, job["limit_s"] + 30.0, python, environment
-                    ),
-                )
-    print(file=sys.stderr)
-    result["runs"] = runs
-    result["summary"] = tables.summarize(runs)
-    if "servers" in claims:
-        result["servers"] = _servers(kinds, python, arguments)
+    servers = _Servers(kinds, python, arguments, budget) if "servers" in claims else None
+    if servers:
+        servers.prepare()
+    budget.start()
+    result["runs"], result["left_out"] = _measure(
+        [c for c in claims if c in CLAIMS], kinds, arguments.repeat, budget, (python, environment)
+    )
+    result["summary"] = tables.summarize(result["runs"])
+    if servers:
+        result["servers"] = servers.measure()
+        result["left_out"] += servers.left_out
     path = machine.save(result, arguments.name)
     path.with_suffix(".svg").write_text(plots.article(result))
     print(report(result))
     print(f"\n{path.relative_to(ROOT)} and {path.stem}.svg written.")
-    failed = [r for r in runs if r["failures"]]
-    for r in failed:
-        print(f"FAILED {r['contender']} {r['workload']}: {r['example']}")
-    return 1 if failed else 0
+    runs = result["runs"] + result.get("servers", {}).get("runs", [])
+    ours = {"shm", targets.US}  # a peer that fails is a finding, not a failure of the bench
+    return 1 if any(r["failures"] and r["contender"] in ours for r in runs) else 0
 
 
-def _records(claim: str, kind: str, repeat: int, answer: Any) -> list[dict[str, Any]]:
+def _measure(
+    claims: list[str],
+    kinds: list[str],
+    repeat: int,
+    budget: Budget,
+    how: tuple[Path, dict[str, str]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Give each channel its turn at each claim; the order rotates. Returns the runs, and what had no room."""
+    runs: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    turns = [(r, c) for r in range(repeat) for c in claims]
+    for number, (turn, claim) in enumerate(turns):
+        if not budget.has_room(claim, first=turn == 0):
+            left_out.append(f"{claim}, repetition {turn + 1}")
+            continue
+        begun = time.monotonic()
+        for place in range(len(kinds)):
+            kind = kinds[(place + turn) % len(kinds)]
+            text = f"\rbench: {number}/{len(turns)}  {claim:<12}{kind:<9}"
+            print(text, end="", file=sys.stderr, flush=True)
+            for job in CLAIMS[claim][1]:
+                asked = {**job, "claim": claim, "channel": kind}
+                if "seconds" in job:
+                    asked["seconds"] = job["seconds"] * budget.scale
+                answer = job_in_process("bench.article_run", asked, job["limit_s"] + 30.0, *how)
+                runs += _records(claim, kind, turn, answer)
+        budget.took(claim, time.monotonic() - begun)
+    print(file=sys.stderr)
+    return runs, left_out
+
+
+def _records(claim: str, kind: str, repeat: int, answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Turn a job's answer into runs; what was measured before a failure stays, the failure is a run of its own."""
     about = {"contender": kind, "repeat": repeat}
-    if isinstance(answer, dict):  # the process failed
-        return [{**about, "workload": claim, **answer}]
-    return [
+    failure = answer.get("failure") or answer.get("example", "")
+    runs = [
         {**about, "workload": f"{claim}:{record['case']}", "failures": 0, **record}
-        for record in answer
+        for record in answer.get("records", [])
     ]
+    if failure:
+        runs.append({**about, "workload": claim, "failures": 1, "example": failure[-600:]})
+    return runs
 
 
-def _servers(kinds: list[str], python: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+class _Servers:
     """Claim 6: one API by every channel, and two peers, over HTTP."""
-    names = [f"cubbyhole-{k}" if k != "shm" else "cubbyhole" for k in kinds] + ["litserve", "mosec"]
-    contenders = [CONTENDERS[name] for name in names]
-    pythons = {c.venv: python if c.venv == "cubbyhole" else ensure(c.venv) for c in contenders}
-    options = argparse.Namespace(seconds=arguments.seconds, warmup=0.5, repeat=arguments.repeat)
-    workloads = [WORKLOADS[name] for name in _SERVER_WORKLOADS]
-    runs = servers_command.measure(contenders, workloads, pythons, options)
-    return {
-        "runs": runs,
-        "summary": tables.summarize(runs),
-        "targets": [],
-        "settings": {"contenders": names, "repeat": arguments.repeat},
-    }
+
+    def __init__(
+        self, kinds: list[str], python: Path, arguments: argparse.Namespace, budget: Budget
+    ) -> None:
+        self._names = [f"cubbyhole-{k}" if k != "shm" else "cubbyhole" for k in kinds]
+        self._names += ["litserve", "mosec"]
+        self._pythons = {"cubbyhole": python}
+        self._arguments = arguments
+        self._budget = budget
+        self._runs: list[dict[str, Any]] = []
+        self.left_out: list[str] = []
+
+    def prepare(self) -> None:
+        """Make the peers' environments; one that cannot be made is a failure of that peer alone."""
+        if self._arguments.in_place:
+            os.environ["PYTHONPATH"] = str(ROOT / "src")
+        for name in ("litserve", "mosec"):
+            try:
+                self._pythons[name] = ensure(name)
+            except SystemExit as error:  # noqa: PERF203
+                why = {"failures": 1, "requests": 0, "example": str(error)[-600:]}
+                self._runs.append({"contender": name, "workload": "install", "repeat": 0, **why})
+
+    def measure(self) -> dict[str, Any]:
+        """Start each contender for each kind of server, run its workloads, as often as there is time."""
+        contenders = [CONTENDERS[name] for name in self._names]
+        contenders = [c for c in contenders if c.venv in self._pythons]
+        workloads = [WORKLOADS[name] for name in _SERVER_WORKLOADS]
+        groups = list(dict.fromkeys(w.server for w in workloads))
+        options = argparse.Namespace(
+            seconds=max(0.5, self._arguments.seconds * self._budget.scale), warmup=0.4, repeat=1
+        )
+        for repeat in range(self._arguments.repeat):
+            turn = repeat % len(contenders)
+            rotated = contenders[turn:] + contenders[:turn]
+            for group in groups:
+                if not self._budget.has_room(f"server {group}", first=repeat == 0):
+                    self.left_out.append(f"servers ({group}), repetition {repeat + 1}")
+                    continue
+                begun = time.monotonic()
+                asked = [w for w in workloads if w.server == group]
+                runs = servers_command.measure(rotated, asked, self._pythons, options)
+                self._runs += [{**run, "repeat": repeat} for run in runs]
+                self._budget.took(f"server {group}", time.monotonic() - begun)
+        return {
+            "runs": self._runs,
+            "summary": tables.summarize(self._runs),
+            "targets": [],
+            "settings": {"contenders": self._names, "repeat": self._arguments.repeat},
+        }
 
 
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     """Write one table for each claim: a line for each case and channel."""
     parts, bold = [], "### " if markdown else ""
     for claim, (title, _) in CLAIMS.items():
-        cases = [name for name in result["summary"] if name.partition(":")[0] == claim]
-        shown = [
-            f for f in _LABELS if any(f in c for n in cases for c in result["summary"][n].values())
-        ]
-        rows = []
-        for case in cases:
-            for kind in result["settings"]["channels"]:
-                figures = result["summary"][case].get(kind)
-                if figures:
-                    spread = len(shown) < 6
-                    rows.append(
-                        [
-                            case.partition(":")[2],
-                            kind,
-                            *(tables.cell(figures.get(f), spread=spread) for f in shown),
-                        ]
-                    )
-        if rows:
-            parts.append(
-                f"{bold}{title}\n\n"
-                + tables.grid(
-                    ["case", "channel", *(_LABELS[f] for f in shown)], rows, markdown=markdown
-                )
-            )
-        if claim == "visibility":
-            parts += _sights(result, markdown=markdown)
+        parts += claim_tables(result, claim, title=f"{bold}{title}\n\n", markdown=markdown)
+    told = tables.failures(result["runs"])
+    if told:
+        parts.append(f"{bold}Failed\n\n" + told)
+    if result.get("left_out"):
+        parts.append("No time was left for: " + "; ".join(result["left_out"]) + ".")
     if "servers" in result:
         parts.append(
             f"{bold}6. The whole server over HTTP\n\n"
             + servers_command.report(result["servers"], markdown=markdown)
         )
     return "\n\n".join(parts)
+
+
+def claim_tables(
+    result: dict[str, Any], claim: str, *, title: str = "", markdown: bool = True
+) -> list[str]:
+    """Write the tables of one claim; none if it was not measured."""
+    parts = []
+    cases = [name for name in result["summary"] if name.partition(":")[0] == claim]
+    measured = [c for name in cases for c in result["summary"][name].values()]
+    shown = [f for f in _LABELS if any(f in figures for figures in measured)]
+    rows = []
+    for case in cases:
+        for kind in result["settings"]["channels"]:
+            figures = result["summary"][case].get(kind)
+            if figures:
+                cells = [tables.cell(figures.get(f), spread=len(shown) < 6) for f in shown]
+                rows.append([case.partition(":")[2], kind, *cells])
+    if rows:
+        head = ["case", "channel", *(_LABELS[f] for f in shown)]
+        parts.append(title + tables.grid(head, rows, markdown=markdown))
+    if claim == "visibility":
+        parts += _sights(result, markdown=markdown)
+    return parts
 
 
 def _sights(result: dict[str, Any], *, markdown: bool) -> list[str]:
@@ -238,7 +311,8 @@ def _sights(result: dict[str, Any], *, markdown: bool) -> list[str]:
         [
             kind,
             "; ".join(r["seen_before"]) or "nothing",
-            "; ".join(r["seen_after"]) or "nothing",
+            "; ".join(r["seen_after"])
+            or ("nothing: it was answered already" if r["answered_by_then"] else "nothing"),
             r["answer"],
         ]
         for kind, r in last.items()

@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.article_worker import hold, nested, onlook, serve_slowly
+from bench.article_worker import hold, nested, onlook, serve_asked, serve_slowly
 from bench.channel_run import Front, loop_factory
 from bench.channel_worker import STOP, serve
 from bench.figures import percentile
@@ -59,12 +59,11 @@ def _faults(pids: list[int]) -> int:
     return total
 
 
-async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
+async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None:
     """Claim 1, serialization: time, CPU, copies and page faults of a round trip against its size."""
     import msgspec
     import numpy as np
 
-    records = []
     front = Front(channel.front(0), asyncio.get_running_loop())
     for place, shape in enumerate(("bytes", "array", "nested")):
         mode = {"bytes": "echo", "array": "array", "nested": "nested"}[shape]
@@ -105,6 +104,7 @@ async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
             after = cpu_by_process_s(os.getpid())
             count = len(times)
             times.sort()
+            used = {p: after[p] - before.get(p, 0.0) for p in after}
             copied = channel.statistics().copied_bytes_total - copied
             records.append(
                 {
@@ -112,7 +112,9 @@ async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
                     "shape": shape,
                     "size_bytes": size,
                     "p50_us": percentile(times, 0.5) / 1e3,
-                    "cpu_us": 1e6 * sum(after[p] - before.get(p, 0.0) for p in after) / count,
+                    "cpu_us": 1e6 * sum(used.values()) / count,
+                    "front_cpu_us": 1e6 * used[os.getpid()] / count,
+                    "worker_cpu_us": 1e6 * used.get(worker.pid, 0.0) / count,
                     "faults": (_faults(pids) - faults) / count,
                     "channel_copies": copied / count / size,
                 }
@@ -121,7 +123,6 @@ async def sizes(channel: Channel, job: dict[str, Any]) -> Records:
         worker.join(5)
         pipe.close()
         channel.reclaim("worker", place)
-    return records
 
 
 async def _lags(stop: asyncio.Event) -> list[int]:
@@ -134,7 +135,7 @@ async def _lags(stop: asyncio.Event) -> list[int]:
     return sorted(late)
 
 
-async def blocking(channel: Channel, job: dict[str, Any]) -> Records:
+async def blocking(channel: Channel, job: dict[str, Any], records: Records) -> None:
     """Claim 2, blocking: a consumer is stopped for 2 s while 64 producers submit to it; another consumer goes on."""
     stopped, _ = _start(serve, channel, 0, "echo")
     other, _ = _start(serve_slowly, channel, 1, 1, 0.0)
@@ -172,7 +173,7 @@ async def blocking(channel: Channel, job: dict[str, Any]) -> Records:
     stopped.kill()
     other.kill()
     submits.sort()
-    return [
+    records.append(
         {
             "case": "stopped-consumer",
             "producer_wait_max_ms": submits[-1] / 1e6,
@@ -183,10 +184,10 @@ async def blocking(channel: Channel, job: dict[str, Any]) -> Records:
             "loop_lag_p99_ms": percentile(late, 0.99) / 1e6,
             "loop_lag_max_ms": late[-1] / 1e6,
         }
-    ]
+    )
 
 
-async def lag(channel: Channel, job: dict[str, Any]) -> Records:
+async def lag(channel: Channel, job: dict[str, Any], records: Records) -> None:
     """Claim 2, blocking: how late the front's event loop is while 50 MiB bodies pass, read as they are given."""
     worker, _ = _start(serve, channel, 0, "echo")
     front = Front(channel.front(0), asyncio.get_running_loop())
@@ -212,10 +213,10 @@ async def lag(channel: Channel, job: dict[str, Any]) -> Records:
         "loop_lag_max_ms": late[-1] / 1e6,
         "p50_ms": percentile(times, 0.5) / 1e6,
     }
-    return [{"case": f"{len(body) >> 20}-mib", **figures}]
+    records.append({"case": f"{len(body) >> 20}-mib", **figures})
 
 
-async def visibility(channel: Channel, _job: dict[str, Any]) -> Records:
+async def visibility(channel: Channel, _job: dict[str, Any], records: Records) -> None:
     """Claim 3, visibility: what a third process sees of a request whose worker is killed, and when its client knows."""
     worker, says = _start(hold, channel, 0)
     front = Front(channel.front(0), asyncio.get_running_loop())
@@ -229,19 +230,21 @@ async def visibility(channel: Channel, _job: dict[str, Any]) -> Records:
     noticed_s = time.perf_counter() - begun
     after = await loop.run_in_executor(None, _seen, channel)
     looked = time.perf_counter()
+    answered = call.done()  # a front that noticed the death by itself has nothing left to show
     changed = channel.reclaim("worker", 0)
     outcome = await asyncio.wait_for(call, 10)
-    return [
+    records.append(
         {
             "case": "worker-killed",
             "seen_before": before,
             "seen_after": after,
+            "answered_by_then": answered,
             "reclaimed": changed,
             "answer": getattr(outcome, "code", "a result"),
             # what a supervisor needs: see the death, reclaim, the answer travels; the look between them left out
             "answer_after_death_ms": 1e3 * (noticed_s + time.perf_counter() - looked),
         }
-    ]
+    )
 
 
 def _seen(channel: Channel) -> list[str]:
@@ -252,9 +255,11 @@ def _seen(channel: Channel) -> list[str]:
     return found
 
 
-async def access(channel: Channel, job: dict[str, Any]) -> Records:
-    """Claim 4, custom access: 1,000 wait at a low rank behind a busy worker, then one comes at a high one."""
+async def access(channel: Channel, job: dict[str, Any], records: Records) -> None:
+    """Claim 4, custom access: one at a high rank passes 1,000 that wait; answers are collected as they come, not in order."""
     worker, _ = _start(serve_slowly, channel, 0, 0, job["work_s"])
+    asked, _ = _start(serve_asked, channel, 1, 1)
+    also, _ = _start(serve_asked, channel, 2, 1)
     front = Front(channel.front(0), asyncio.get_running_loop())
     order: list[int] = []
 
@@ -269,17 +274,26 @@ async def access(channel: Channel, job: dict[str, Any]) -> Records:
     await asyncio.wait_for(ask(99_999, 1), 60)
     took = time.perf_counter() - begun
     await asyncio.wait_for(asyncio.gather(*low), 60)
-    worker.kill()
     overtaken_by = order.index(99_999) - already
     figures = {"answered_before_it": overtaken_by, "waited_ms": 1e3 * took}
-    return [{"case": "one-urgent", "queued": job["queued"] - already, **figures}]
+    records.append({"case": "one-urgent", "queued": job["queued"] - already, **figures})
+
+    slow = asyncio.ensure_future(front.call(job["slow_ms"].to_bytes(4, "little"), endpoint=1))
+    await asyncio.sleep(0.05)
+    passed = 0
+    while passed < job["queued"] and not slow.done():
+        await front.call((0).to_bytes(4, "little"), endpoint=1)
+        passed += not slow.done()
+    await asyncio.wait_for(slow, 30)
+    records.append({"case": "one-slow", "passed_it": passed, "slow_ms": job["slow_ms"]})
+    for process in (worker, asked, also):
+        process.kill()
 
 
-async def concurrency(channel: Channel, job: dict[str, Any]) -> Records:
+async def concurrency(channel: Channel, job: dict[str, Any], records: Records) -> None:
     """Claim 5: round trips of 64 B from 1 to 512 in flight, 1 to 4 workers."""
     workers = [_start(serve, channel, n, "echo")[0] for n in range(job["workers"])]
     front = Front(channel.front(0), asyncio.get_running_loop())
-    records = []
     for in_flight in job["in_flight"]:
         times: list[int] = []
         until = time.perf_counter() + job["seconds"]
@@ -317,10 +331,9 @@ async def concurrency(channel: Channel, job: dict[str, Any]) -> Records:
         )
     for worker in workers:
         worker.kill()
-    return records
 
 
-CLAIMS: dict[str, Callable[[Channel, dict[str, Any]], Awaitable[Records]]] = {
+CLAIMS: dict[str, Callable[[Channel, dict[str, Any], Records], Awaitable[None]]] = {
     "sizes": sizes,
     "blocking": blocking,
     "lag": lag,
@@ -337,16 +350,22 @@ def main() -> None:
     )
     channel = create_channel(job["channel"], settings)
     loop = loop_factory("uvloop")()
+    records: Records = []
+    failure = ""
     try:
-        records = loop.run_until_complete(
-            asyncio.wait_for(CLAIMS[job["claim"]](channel, job), job["limit_s"])
+        loop.run_until_complete(
+            asyncio.wait_for(CLAIMS[job["claim"]](channel, job, records), job["limit_s"])
         )
+    except asyncio.TimeoutError:  # its own class before Python 3.11
+        failure = f"no end within {job['limit_s']:.0f} s"
+    except Exception as error:  # told beside what was measured before it
+        failure = f"{type(error).__name__}: {error}"
     finally:
         for child in multiprocessing.active_children():
             child.kill()
         loop.close()
         channel.close()
-    json.dump(records, sys.stdout)
+    json.dump({"records": records, "failure": failure}, sys.stdout)
 
 
 if __name__ == "__main__":

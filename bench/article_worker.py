@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.channel_worker import STOP
+from cubbyhole.core.clock import now_ns
 from cubbyhole.core.entries import Result
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ def serve_slowly(
             port.publish(entry, Result(bytes(entry.body)))
 
 
+def serve_asked(channel: Channel, index: int, endpoint: int, ready: Connection) -> None:
+    """Echo one entry after the other; each says in its body how many milliseconds it takes."""
+    port = channel.worker(index, endpoint)
+    ready.send_bytes(b"ready")
+    while True:
+        for entry in port.claim(1, 1.0):
+            body = bytes(entry.body)
+            time.sleep(int.from_bytes(body, "little") / 1e3)
+            port.publish(entry, Result(body))
+
+
 def hold(channel: Channel, index: int, says: Connection) -> None:
     """Claim an entry, say so, and never answer it."""
     port = channel.worker(index, 0)
@@ -57,4 +69,10 @@ def hold(channel: Channel, index: int, says: Connection) -> None:
 def onlook(channel: Channel, says: Connection) -> None:
     """Send what `snapshot()` shows to a process that is neither front nor worker."""
     says.send_bytes(b"ready")
-    says.send([f"id={e.id} state={e.state} owner={e.owner}" for e in channel.snapshot()])
+    says.send(
+        [
+            f"id={e.id} state={e.state} worker={e.owner} bytes={e.request_bytes} "
+            f"age={(now_ns() - e.ready_ns) // 1_000_000 if e.ready_ns else '?'}ms"
+            for e in channel.snapshot()
+        ]
+    )

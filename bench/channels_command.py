@@ -150,10 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
     path.with_suffix(".svg").write_text(plots.channels(result))
     print(report(result))
     print(f"\n{path.relative_to(ROOT)} and {path.stem}.svg written.")
-    failed = [r for r in runs if r["failures"]]
-    for r in failed:
-        print(f"FAILED {r['contender']} {r['workload']}: {r['example']}")
-    return 1 if failed else 0
+    return 1 if any(r["failures"] for r in runs) else 0
 
 
 def loadable(kinds: list[str], python: Path, environment: dict[str, str]) -> list[str]:
@@ -248,4 +245,7 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
         parts.append(
             f"{bold}targets\n\n" + tables.verdict_table(result["targets"], markdown=markdown)
         )
+    told = tables.failures(result["runs"])
+    if told:
+        parts.append(f"{bold}Failed\n\n" + told)
     return "\n\n".join(parts)

@@ -91,9 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
     path.with_suffix(".svg").write_text(plots.dictionaries(result))
     print(report(result))
     print(f"\n{path.relative_to(ROOT)} and {path.stem}.svg written.")
-    for r in runs:
-        if r["failures"]:
-            print(f"FAILED {r['contender']} {r['workload']}: {r['example']}")
     return 1 if any(r["failures"] for r in runs if r["contender"] == "SharedDict") else 0
 
 
@@ -130,4 +127,7 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
         if rows:
             head = ["case", "store", *(_LABELS[label] for label in labels)]
             parts.append(f"{bold}{title}\n\n" + tables.grid(head, rows, markdown=markdown))
+    told = tables.failures(result["runs"])
+    if told:
+        parts.append(f"{bold}Failed\n\n" + told)
     return "\n\n".join(parts)

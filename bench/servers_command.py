@@ -114,12 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"Other processes used {others[len(others) // 2]:.2f} cores meanwhile (median; most {others[-1]:.2f}). "
             "Above about 0.1 the req/s are no figures; CPU per request still is."
         )
-    failed = [r for r in runs if r["failures"]]
-    for r in failed:
-        print(
-            f"FAILED {r['contender']} {r['workload']}: {r['failures']} failures, first: {r['example']}"
-        )
-    return 1 if failed else 0
+    return 1 if any(r["failures"] for r in runs) else 0
 
 
 def measure(
@@ -207,7 +202,7 @@ _TITLES = {"start": "start to the first right answer"} | {
 
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     """Write all tables of a result: each workload with the ratio to ours, then the targets."""
-    parts = []
+    parts, bold = [], "### " if markdown else ""
     summary = result["summary"]
     for workload, title in _TITLES.items():
         measured = summary.get(workload)
@@ -224,11 +219,12 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
             theirs = measured[name].get(against[0], {}).get("median")
             ratio = f"{ours / theirs:.2f}x" if ours and theirs and name != targets.US else ""
             rows.append([name, *cells, ratio])
-        bold = "### " if markdown else ""
         parts.append(f"{bold}{title}\n\n" + tables.grid(head, rows, markdown=markdown))
     if result["targets"]:
-        bold = "### " if markdown else ""
         parts.append(
             f"{bold}targets\n\n" + tables.verdict_table(result["targets"], markdown=markdown)
         )
+    told = tables.failures(result["runs"])
+    if told:
+        parts.append(f"{bold}Failed\n\n" + told)
     return "\n\n".join(parts)

@@ -68,6 +68,19 @@ def grid(head: list[str], rows: list[list[str]], *, markdown: bool = False) -> s
     return "\n".join(lines)
 
 
+def failures(runs: list[dict[str, Any]]) -> str:
+    """Write a line for each contender and workload that failed, with the first reason; empty if none did."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.get("failures"):
+            why = " ".join(str(run.get("example", "")).split())[:300] or "no reason given"
+            told.setdefault((run["contender"], run["workload"]), []).append(why)
+    return "\n".join(
+        f"- {contender}, {workload}: failed {len(whys)} time{'s' * (len(whys) > 1)}: {whys[0]}"
+        for (contender, workload), whys in told.items()
+    )
+
+
 def verdict_table(verdicts: list[dict[str, Any]], *, markdown: bool = False) -> str:
     rows = [
         [
