@@ -59,6 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in STORES]
     if unknown:
         raise SystemExit(f"bench: no store {', '.join(unknown)}. There are: {', '.join(STORES)}.")
+    for name in [name for name in names if STORES[name].lacks()]:
+        print(f"bench: {name} is left out: {STORES[name].lacks()}.", file=sys.stderr)
+        names.remove(name)
     ours = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
     theirs = ensure("dicts")
     settings = {"repeat": arguments.repeat, "kills": arguments.kills, "seconds": arguments.seconds}

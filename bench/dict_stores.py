@@ -11,7 +11,9 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import subprocess
 import tempfile
+import time
 from typing import Any
 
 ROOM_BYTES = 1 << 28
@@ -21,6 +23,11 @@ class Store:
     """`d[key] = value` and `d[key]` as the store's own interface does it."""
 
     name = ""
+
+    @classmethod
+    def lacks(cls) -> str:
+        """Return what this machine lacks for it; empty: nothing that can be seen beforehand."""
+        return ""
 
     def make(self) -> Any:
         """Create it; return a handle that pickles."""
@@ -158,6 +165,57 @@ class Disk(Store):
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+class _Redis:
+    def __init__(self, path: str) -> None:
+        import redis
+
+        self.client = redis.Redis(unix_socket_path=path)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.client.set(key, memoryview(value).cast("B"))
+
+    def __getitem__(self, key: str) -> bytes:
+        found = self.client.get(key)
+        if found is None:
+            raise KeyError(key)
+        return bytes(found)
+
+
+class Redis(Store):
+    """A server of its own over a Unix socket, nothing written to disk. Bytes only."""
+
+    name = "Redis"
+
+    @classmethod
+    def lacks(cls) -> str:
+        return "" if shutil.which("redis-server") else "no redis-server on this machine"
+
+    def make(self) -> Any:
+        self.folder = tempfile.mkdtemp(prefix="bench-redis-")
+        path = os.path.join(self.folder, "s")  # noqa: PTH118  (only what is measured is imported)
+        words = ["--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen(
+            ["redis-server", *words, "--dir", self.folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 10
+        while not os.path.exists(path):  # noqa: PTH110
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.end()
+                raise RuntimeError("redis-server did not open its socket within 10 s")
+            time.sleep(0.01)
+        return path
+
+    def open(self, handle: Any) -> Any:
+        return _Redis(handle)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 STORES: dict[str, type[Store]] = {
-    s.name: s for s in (Ours, Managed, Ultra, SharedMemoryDictionary, Lmdb, Disk)
+    s.name: s for s in (Ours, Managed, Ultra, SharedMemoryDictionary, Lmdb, Disk, Redis)
 }

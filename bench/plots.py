@@ -224,8 +224,43 @@ def _by_size(result: dict[str, Any], shape: str, figure: str) -> _Series:
     return series
 
 
+_PARTS = (("front_cpu_us", "front", 1.0), ("worker_cpu_us", "workers", 0.6))
+_PARTS += (("other_cpu_us", "others (a manager's process)", 0.3),)
+
+
+def stacked(x: float, y: float, title: str, bars: dict[str, dict[str, float]]) -> list[str]:
+    """Draw CPU per message by process: a bar for each channel, in its colour, paler for each further process."""
+    note = "us; from dark to pale: " + ", ".join(label for _, label, _ in _PARTS)
+    out = [f'<text class="t" x="{x}" y="{y + 14}">{escape(title)}</text>']
+    out.append(f'<text class="s" x="{x}" y="{y + 30}">{escape(note)}</text>')
+    top = max(sum(parts.values()) for parts in bars.values()) or 1.0
+    room = _WIDTH - _LABEL - 110
+    for i, (name, parts) in enumerate(bars.items()):
+        at, left = y + 40 + i * (_BAR + _GAP), x + _LABEL
+        out.append(
+            f'<text class="n" x="{left - 8}" y="{at + 13}" text-anchor="end">{escape(name)}</text>'
+        )
+        for figure, _, shade in _PARTS:
+            width = room * parts.get(figure, 0.0) / top
+            out.append(
+                f'<rect x="{left:.1f}" y="{at}" width="{width:.1f}" height="{_BAR}" '
+                f'fill="{_COLOURS.get(name, "#94a3b8")}" fill-opacity="{shade}"/>'
+            )
+            left += width
+        total = number(sum(parts.values()))
+        out.append(f'<text class="v" x="{left + 8:.1f}" y="{at + 13}">{total}</text>')
+    return out
+
+
+def _by_process(result: dict[str, Any], case: str) -> dict[str, dict[str, float]]:
+    measured = result["summary"].get(case, {})
+    names = [name for name in result["settings"]["channels"] if name in measured]
+    keys = [key for key, _, _ in _PARTS]
+    return {n: {k: measured[n][k]["median"] for k in keys if k in measured[n]} for n in names}
+
+
 def article(result: dict[str, Any]) -> str:
-    """Plot latency against size on log axes, and bars for what has one figure."""
+    """Plot latency against size on log axes, CPU by process, and bars for what has one figure."""
     order = result["settings"]["channels"]
     wanted = [
         (
@@ -262,8 +297,15 @@ def article(result: dict[str, Any]) -> str:
             what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
             x, y = 20 + (number_ % 2) * (_WIDTH + 20), 70 + (number_ // 2) * 270
             drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
-    panels = _panels(result, wanted, order)
     height = 270.0 * len(shapes) if drawn else 0.0
+    cells_ = [(f"concurrency:{k}-in-flight-1-workers", k) for k in (1, 128)]
+    stacks = [(k, bars) for case, k in cells_ if (bars := _by_process(result, case))]
+    for place, (in_flight, bars) in enumerate(stacks):
+        title = f"64 B, {in_flight} in flight: CPU of a message by process"
+        drawn += stacked(20 + place * (_WIDTH + 20), 70 + height, title, bars)
+    if stacks:
+        height += 66.0 + max(len(bars) for _, bars in stacks) * (_BAR + _GAP)
+    panels = _panels(result, wanted, order)
     return sheet("The article's claims, measured", _subtitle(result), panels, drawn, height)
 
 
