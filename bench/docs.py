@@ -3,7 +3,8 @@
 
 Figures in documents are never typed: a block `<!-- bench:NAME -->` ... `<!-- /bench -->` is replaced by the tables of
 `bench/results/NAME.json`, its plot, and the machine and command that made it; `<!-- bench:NAME:targets -->` by the targets
-alone. A block whose file is missing is left alone.
+alone; `<!-- bench:article:CLAIM -->` by sentences computed from the figures of one claim, `<!-- bench:article:losses -->` by those
+in which another channel is ahead. A block whose file is missing is left alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import article_command, channels_command, dict_command, servers_command, tables
+from bench.article_words import losses, statements
 from bench.machine import RESULTS
 from bench.venvs import ROOT
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
 
 DOCUMENTS = ("docs/benchmarks.md", "docs/article.md", "README.md")
-_BLOCK = re.compile(r"(<!-- bench:([\w-]+)(:targets)? -->\n).*?(<!-- /bench -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- bench:([\w-]+)(?::([a-z]+))? -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +67,9 @@ def _filled(match: re.Match[str], path: Path) -> str:
     if not source.exists():
         return match[0]
     result = json.loads(source.read_text())
+    if match[2] == "article" and match[3]:
+        lines = losses(result) if match[3] == "losses" else statements(result, match[3])
+        return f"{match[1]}\n" + "\n".join(lines) + f"\n\n{match[4]}"
     if match[3]:
         table = tables.verdict_table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
