@@ -76,9 +76,7 @@ def _sizes(result: dict[str, Any]) -> list[str]:
             f"Times that a body's bytes were copied by the channel, there and back: {told}."
         )
     lines.append(
-        verdict(
-            medians(result, largest, "faults"), "Page faults of a round trip of the largest", ""
-        )
+        verdict(medians(result, largest, "faults"), "A round trip of the largest", "page faults")
     )
     lost = []
     for case in result["summary"]:
