@@ -224,8 +224,11 @@ def _by_size(result: dict[str, Any], shape: str, figure: str) -> _Series:
     return series
 
 
-_PARTS = (("front_cpu_us", "front", 1.0), ("worker_cpu_us", "workers", 0.6))
-_PARTS += (("other_cpu_us", "others (a manager's process)", 0.3),)
+_PARTS = (
+    ("front_cpu_us", "front", 1.0),
+    ("worker_cpu_us", "workers", 0.6),
+    ("other_cpu_us", "others (a manager's process)", 0.3),
+)
 
 
 def stacked(x: float, y: float, title: str, bars: dict[str, dict[str, float]]) -> list[str]:
