@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cubbyhole import wiring
+from cubbyhole import places, wiring
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.errors import NativeCoreMissing
 from cubbyhole.core.settings import EndpointSettings, ServerSettings
@@ -44,11 +44,11 @@ def test_without_the_native_core_entries_go_over_sockets(
             raise NativeCoreMissing("no compiler was here")
         return real(kind, sizes)
 
-    monkeypatch.setattr(wiring, "create_channel", create)
+    monkeypatch.setattr(places, "create_channel", create)
     logging.getLogger("cubbyhole").propagate = True
     with caplog.at_level(logging.WARNING, "cubbyhole"):
         server: Any = SimpleNamespace(loggers=[])
-        wire = wiring.open_wire(server, settings(1), 1)
+        wire = places.open_wire(server, settings(1), 1)
     assert wire.channel.kind == wire.settings.channel == "sockets"
     assert "channel replaced: wanted=shm used=sockets reason=no compiler was here" in caplog.text
     wire.close()

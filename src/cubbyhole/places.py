@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server consists of: the channel, roster and life line that its processes share, and a place for each process.
+
+Flow:  wiring.serve, wiring.launch -> **open_wire** -> worker_places, front_places -> make_pool -> supervise.pool
+Owns:  Wire: the memory and the descriptors, until `close`. Processes are the pool's.
+See:   wiring.py for the order in which all of it is started
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cubbyhole.channels.base import ChannelSettings
+from cubbyhole.channels.registry import create_channel
+from cubbyhole.core.errors import NativeCoreMissing
+from cubbyhole.core.roster import Roster
+from cubbyhole.front.withdrawal import Mailboxes
+from cubbyhole.supervise import listening
+from cubbyhole.supervise.lifeline import Lifeline
+from cubbyhole.supervise.pool import Place, Pool
+from cubbyhole.supervise.process import Child, fork_child, spawn_child
+from cubbyhole.worker.main import WorkerArguments, run_worker
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from cubbyhole.api.loggers import LoggerProcess
+    from cubbyhole.channels.base import Channel
+    from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.server import LitServer
+
+logger = logging.getLogger(__name__)
+
+FALLBACK_CHANNEL = "sockets"
+FORM_PARSER = "cubbyhole.front.forms:parse_form"  # by name: a worker that gets no form never imports the web stack
+
+
+class Wire(msgspec.Struct):
+    """What all processes of a server share."""
+
+    settings: ServerSettings
+    channel: Channel
+    roster: Roster
+    lifeline: Lifeline
+    loggers: LoggerProcess | None = None
+
+    def close(self) -> None:
+        """Let every child end, and free the memory."""
+        if self.loggers is not None:
+            self.loggers.stop()
+        self.lifeline.close()
+        self.channel.close()
+        self.roster.close()
+
+
+def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
+    """Make the channel, the loggers' process, the roster and the life line.
+
+    Without a native core the channel is "sockets".
+    """
+    sizes = ChannelSettings(
+        fronts=fronts,
+        workers=settings.workers_total,
+        endpoints=len(settings.endpoints),
+        slots=settings.slots,
+        arena_bytes=settings.arena_bytes,
+    )
+    try:
+        channel = create_channel(settings.channel, sizes)
+    except NativeCoreMissing as error:
+        logger.warning(
+            "channel replaced: wanted=%s used=%s reason=%s",
+            settings.channel,
+            FALLBACK_CHANNEL,
+            error,
+        )
+        settings = msgspec.structs.replace(settings, channel=FALLBACK_CHANNEL)
+        channel = create_channel(FALLBACK_CHANNEL, sizes)
+    roster = Roster.create(fronts, settings.workers_total)
+    # The life line comes after the channel: one that forks a process of its own must not hold it.
+    wire = Wire(settings, channel, roster, Lifeline.create())
+    if server.loggers:
+        from cubbyhole.api.loggers import LoggerProcess
+
+        wire.loggers = LoggerProcess(server.loggers)
+        wire.loggers.start()
+    return wire
+
+
+def make_pool(places: list[Place], wire: Wire) -> Pool:
+    """Return the pool that will start and watch these places, as the settings ask."""
+    return Pool(
+        places,
+        wire.channel,
+        wire.roster,
+        restart_workers=wire.settings.restart_workers,
+        execution_timeout_s=wire.settings.execution_timeout_s,
+        recycle_above_bytes=wire.settings.recycle_above_bytes,
+    )
+
+
+def worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
+    """Return a place for each worker: spawned, with the LitAPI of its endpoint."""
+    places = []
+    for index in range(wire.settings.workers_total):
+        endpoint, number, device = wire.settings.worker_place(index)
+        arguments = WorkerArguments(
+            index=index,
+            endpoint=endpoint,
+            number=number,
+            device=device,
+            lit_api=server.lit_apis[endpoint],
+            settings=wire.settings.endpoints[endpoint],
+            channel=wire.channel,
+            roster=wire.roster,
+            callbacks=server.callbacks,
+            lifeline=wire.lifeline,
+            log_sink=wire.loggers.sink if wire.loggers else None,
+            parse_form=FORM_PARSER,
+            log_level=log_level,
+        )
+        places.append(
+            Place(
+                role="worker",
+                index=index,
+                cell=wire.roster.worker_cell(index),
+                start=_starter(spawn_child, "worker", index, run_worker, arguments),
+                label=f"endpoint={wire.settings.endpoints[endpoint].path} device={device}",
+            )
+        )
+    return places
+
+
+def front_places(
+    server: LitServer, wire: Wire, sockets: list[socket.socket], options: dict[str, Any]
+) -> list[Place]:
+    """Return a place for each front: forked, with one of the sockets and the server's app."""
+    supervisor = os.getpid()
+    if wire.settings.cancel_by_id:
+        server.desk.mailboxes = Mailboxes(len(sockets))
+
+    def run(index: int) -> None:
+        from cubbyhole.front.main import FrontArguments, run_front
+
+        # A copy of a sibling's socket would go on listening after the sibling has closed it.
+        listening.close([sock for sock in sockets if sock is not sockets[index]])
+        run_front(
+            FrontArguments(
+                index=index,
+                server=server,
+                settings=wire.settings,
+                channel=wire.channel,
+                roster=wire.roster,
+                sockets=[sockets[index]],
+                lifeline=wire.lifeline,
+                uvicorn_options=options,
+                shut_down=lambda: os.kill(supervisor, signal.SIGTERM),
+            )
+        )
+
+    return [
+        Place(
+            role="front",
+            index=index,
+            cell=index,
+            start=_starter(fork_child, "front", index, run, index),
+        )
+        for index in range(len(sockets))
+    ]
+
+
+def _starter(
+    start: Callable[..., Child], role: str, index: int, target: Callable[..., None], arguments: Any
+) -> Callable[[], Child]:
+    return lambda: start(role, index, target, arguments)
