@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Failure
 from cubbyhole.core.errors import BatchSizeMismatch
-from cubbyhole.worker.runner import Raised, fire
+from cubbyhole.worker.runner import fire
+from cubbyhole.worker.task import Raised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cubbyhole.core.entries import Result
-    from cubbyhole.worker.runner import Runner, Task
+    from cubbyhole.worker.runner import Runner
+    from cubbyhole.worker.task import Task
 
 logger = logging.getLogger(__name__)
 

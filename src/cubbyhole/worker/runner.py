@@ -5,7 +5,7 @@ Flow:  loop -> Runner.answer(entry) -> Result | Failure                        o
        loop -> Runner.decode(entry) -> Task -> Runner.finish(task)             the same in two steps, for streams
        loop -> batches.py, streams.py with the Runner's parts                  batches and streams
 Owns:  nothing but what was precomputed from the LitAPI.
-See:   worker/hooks.py, worker/reading.py, worker/answers.py
+See:   worker/task.py, worker/threads.py, worker/hooks.py, worker/reading.py, worker/answers.py
 
 Nothing here returns an exception: a failure is a `Failure`, logged once with its traceback.
 """
@@ -16,13 +16,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Failure, RequestMeta, Result
-from cubbyhole.worker.answers import STREAM_META, chunk_encoder, encode_answer
+from cubbyhole.worker.answers import chunk_encoder, encode_answer
 from cubbyhole.worker.failures import failure_of
 from cubbyhole.worker.hooks import Events, Hook
 from cubbyhole.worker.reading import decode_meta, reader_for
+from cubbyhole.worker.task import Raised, Task
+from cubbyhole.worker.threads import in_thread, thread_iterator
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
 
     from cubbyhole.api.callbacks import Callback
@@ -31,44 +32,6 @@ if TYPE_CHECKING:
     from cubbyhole.worker.reading import ParseForm
 
 logger = logging.getLogger(__name__)
-END = object()  # what `next` gives when a generator is through
-
-
-class Task:
-    """A claimed entry on its way through the hooks.
-
-    Attributes:
-        entry: The entry.
-        request: What the reader made of its body.
-        inputs, contexts: For each choice (one, but for a spec's requests for several).
-        failure: Why it goes no further, if so.
-        head: Status and encoded meta of its first chunk.
-        renderer: The spec's, once a stream of it has begun.
-    """
-
-    __slots__ = ("contexts", "entry", "failure", "head", "inputs", "renderer", "request")
-
-    def __init__(self, entry: ClaimedEntry) -> None:
-        self.entry = entry
-        self.request: Any = None
-        self.inputs: list[Any] = []
-        self.contexts: list[dict[str, Any]] = []
-        self.failure: Failure | None = None
-        self.head = (200, STREAM_META)
-        self.renderer: Any = None
-
-    def cancelled(self) -> bool:
-        """Whether nobody waits any more: what a hook's parameter `cancelled` calls."""
-        return self.entry.cancelled
-
-
-class Raised:
-    """What user code raised, as a value."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 class SyncRunner:
@@ -342,42 +305,6 @@ class Runner(SyncRunner):
                 value = thread_iterator(value)
             result = await in_thread(hook.call, value, context, task.cancelled)
         return await result if hasattr(result, "__await__") else result
-
-
-class ThreadIterator:
-    """An asynchronous generator as a plain iterator, for a synchronous `encode_response` that runs in a thread."""
-
-    def __init__(self, source: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._source = source
-        self._loop = loop
-
-    def __iter__(self) -> ThreadIterator:
-        return self
-
-    def __next__(self) -> Any:
-        import asyncio
-
-        value = asyncio.run_coroutine_threadsafe(self._step(), self._loop).result()
-        if value is END:
-            raise StopIteration
-        return value
-
-    async def _step(self) -> Any:
-        return await anext(self._source, END)
-
-
-async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    """Run a call that may block beside the event loop."""
-    import asyncio
-
-    return await asyncio.to_thread(call, *args)
-
-
-def thread_iterator(source: Any) -> ThreadIterator:
-    """Make a `ThreadIterator` for the running event loop."""
-    import asyncio
-
-    return ThreadIterator(source, asyncio.get_running_loop())
 
 
 def fire(event: Callable[[], None] | None) -> None:

@@ -24,7 +24,7 @@ from cubbyhole.worker.streams import begin
 if TYPE_CHECKING:
     from cubbyhole.worker.batches import Batch
     from cubbyhole.worker.loops.base import Workplace
-    from cubbyhole.worker.runner import Task
+    from cubbyhole.worker.task import Task
 
 BACKLOG_BYTES = 1 << 20  # kept for one client; a language model needs hours for so much
 PARCEL_BYTES = 1 << 15  # small chunks of a backlog travel together, up to this

@@ -12,14 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Failure, Result
-from cubbyhole.worker.runner import END, fire, in_thread
+from cubbyhole.worker.runner import fire
+from cubbyhole.worker.threads import END, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from cubbyhole.core.entries import Buffer
     from cubbyhole.worker.loops.base import Workplace
-    from cubbyhole.worker.runner import Runner, Task
+    from cubbyhole.worker.runner import Runner
+    from cubbyhole.worker.task import Task
 
 
 def steps(runner: Runner, task: Task) -> Iterator[Buffer]:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from cubbyhole.channels.base import WorkerPort
     from cubbyhole.core.entries import Buffer, ClaimedEntry, Result
     from cubbyhole.core.settings import EndpointSettings
-    from cubbyhole.worker.runner import Runner, Task
+    from cubbyhole.worker.runner import Runner
+    from cubbyhole.worker.task import Task
 
 logger = logging.getLogger(__name__)
 

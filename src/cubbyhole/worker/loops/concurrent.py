@@ -20,16 +20,19 @@ from cubbyhole.core.errors import ChannelFull, EntryTooLarge, StaleOwner
 from cubbyhole.worker.batches import Batch
 from cubbyhole.worker.loops.base import CANCELLED, ROOM_STEP_S, ROOM_WAIT_S
 from cubbyhole.worker.loops.streaming import checked
-from cubbyhole.worker.runner import END, Raised, fire
+from cubbyhole.worker.runner import fire
 from cubbyhole.worker.shared_streams import BatchStreams
 from cubbyhole.worker.streams import close_async, each, steps_async
+from cubbyhole.worker.task import Raised
+from cubbyhole.worker.threads import END
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from cubbyhole.core.entries import Buffer, ClaimedEntry
     from cubbyhole.worker.loops.base import Workplace
-    from cubbyhole.worker.runner import Runner, Task
+    from cubbyhole.worker.runner import Runner
+    from cubbyhole.worker.task import Task
 
 CLAIM_MOST = 64  # entries at a wake-up: others than this worker may want some
 BUSY_TICK_S = 0.1  # how soon a running task hears that its client has gone

@@ -21,8 +21,8 @@ from cubbyhole.api.lit_api import LitAPI, overrides
 from cubbyhole.core.entries import Failure
 from cubbyhole.worker.loops.base import CANCELLED, LitLoop
 from cubbyhole.worker.loops.outputs import LitAPIStatus, Output
-from cubbyhole.worker.runner import Raised
 from cubbyhole.worker.shared_streams import BACKLOG_BYTES, SLOW, TaskStream
+from cubbyhole.worker.task import Raised
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import ClaimedEntry, Result

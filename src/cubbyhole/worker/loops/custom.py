@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from cubbyhole.api.callbacks import CallbackRunner
 from cubbyhole.core.entries import Failure, Result
 from cubbyhole.worker.loops.base import LitLoop
-from cubbyhole.worker.runner import Raised
+from cubbyhole.worker.task import Raised
 
 if TYPE_CHECKING:
     from cubbyhole.worker.loops.base import Workplace
-    from cubbyhole.worker.runner import Task
+    from cubbyhole.worker.task import Task
 
 STOP = (None, None, None, None)  # LitServe's sentinel
 NOT_ANSWERED = Failure("predict_failed", message="The loop ended without answering this request.")

@@ -16,9 +16,11 @@ from cubbyhole.core.errors import BatchSizeMismatch
 from cubbyhole.worker.batches import Batch
 from cubbyhole.worker.loops.base import LitLoop
 from cubbyhole.worker.loops.batched import gather
-from cubbyhole.worker.runner import END, Raised, fire
+from cubbyhole.worker.runner import fire
 from cubbyhole.worker.shared_streams import BatchStreams
 from cubbyhole.worker.streams import close, pump
+from cubbyhole.worker.task import Raised
+from cubbyhole.worker.threads import END
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import ClaimedEntry
