@@ -11,17 +11,10 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from cubbyhole._native._dict cimport *
 from cubbyhole._native._segment cimport (
     CBH_AGAIN, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
 )
-
-cdef extern from "cbh_bell.h" nogil:
-    void cbh_bell_ring(int fd)
-    void cbh_bell_quiet(int fd)
-    bint cbh_bell_wait(int fd, uint64_t wait_ns)
-
-cdef extern from "cbh_segment.h" nogil:
-    uint64_t cbh_now_ns()
 
 cdef extern from *:
     """
@@ -48,67 +41,6 @@ cdef extern from *:
     uint64_t load_acquire(void *p) nogil
     void relax() nogil
 
-cdef extern from "cbh_dict.h" nogil:
-    const uint32_t CBH_RESULT_HEADER, CBH_RESULT_BACK, CBH_CANCELLED, CBH_RETRY, CBH_EXPIRED, CBH_DIED
-    const uint32_t CBH_STREAMING, CBH_CLAIMED, CBH_DONE, CBH_FAILED, CBH_FREE, CBH_FRAME_HEAD
-    const uint64_t CBH_RECHECK_NS
-    ctypedef struct cbh_slot:
-        uint64_t state, id, body_at, body_bytes, meta_at, deadline_ns, received_ns, ready_ns, claimed_ns
-        uint64_t first_chunk_ns, done_ns, stream
-        uint32_t meta_bytes
-        unsigned char attempt
-        char *data
-    ctypedef struct cbh_result:
-        uint64_t body_bytes
-        uint32_t meta_at, meta_bytes, status, body_from
-    ctypedef struct cbh_dict:
-        uint32_t fronts, workers, endpoints, per_front, slot_count, free_count
-        cbh_slot *slots
-        int *bells
-    ctypedef struct cbh_bytes:
-        const char *data
-        uint64_t bytes
-        uint64_t block
-    ctypedef struct cbh_frame:
-        const char *first
-        const char *second
-        uint64_t first_bytes, second_bytes, block
-        uint32_t kind, status
-    ctypedef struct cbh_view:
-        uint64_t id, state, rank, deadline_ns, received_ns, ready_ns, claimed_ns, first_chunk_ns, done_ns
-        uint64_t request_bytes, result_bytes
-        uint32_t endpoint, front, attempt, chunks, status
-    uint64_t cbh_dict_body_bytes(uint32_t fronts, uint32_t endpoints, uint32_t per_front)
-    int cbh_dict_open(cbh_dict *d, cbh_segment *segment)
-    void cbh_dict_close(cbh_dict *d)
-    int cbh_front_open(cbh_dict *d)
-    uint32_t cbh_phase_of(uint64_t state)
-    uint32_t cbh_flags_of(uint64_t state)
-    uint32_t cbh_place_of(uint64_t state)
-    int cbh_submit(cbh_dict *d, uint64_t id, uint32_t endpoint, cbh_bytes body, cbh_bytes meta, uint64_t rank,
-                   uint64_t deadline_ns, uint32_t flags, uint64_t received_ns)
-    uint32_t cbh_drain(cbh_dict *d, uint32_t *slots, uint32_t max)
-    bint cbh_result_of(const cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result)
-    void cbh_slot_free(cbh_dict *d, uint32_t slot, uint64_t state, bint kept)
-    int cbh_cancel(cbh_dict *d, uint64_t id)
-    int cbh_claim(cbh_dict *d, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states)
-    bint cbh_listen(cbh_dict *d, uint32_t endpoint)
-    void cbh_stop_listening(cbh_dict *d, uint32_t endpoint)
-    int64_t cbh_result_make(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t block, uint64_t body_bytes,
-                            const char *meta, uint64_t meta_bytes, uint32_t status)
-    int cbh_publish(cbh_dict *d, uint32_t slot, uint64_t state, uint32_t phase, uint64_t block)
-    bint cbh_is_cancelled(const cbh_dict *d, uint32_t slot, uint64_t state)
-    int cbh_still_mine(const cbh_dict *d, uint32_t slot, uint64_t state)
-    int cbh_stream_put(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *ring, const char *data, uint64_t bytes,
-                       uint32_t status, const char *meta, uint64_t meta_bytes)
-    bint cbh_stream_wants_credit(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t ring)
-    void cbh_stream_close(cbh_dict *d, uint32_t slot, uint64_t ring, bint refused)
-    int cbh_stream_next(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame)
-    void cbh_stream_taken(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t cursor)
-    int cbh_reclaim(cbh_dict *d, uint32_t place)
-    int64_t cbh_find(const cbh_dict *d, uint64_t id, uint64_t start)
-    bint cbh_peek(const cbh_dict *d, uint32_t slot, cbh_view *view)
-    uint64_t cbh_untag(uint64_t word, uint64_t state)
 
 CRASH_POINTS = bool(crash_points)
 COPY_LIMIT = 32 * 1024   # bytes; below, a private copy is cheaper than a lease and frees the block at once
