@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cubbyhole.api.callbacks import Callback as Callback
     from cubbyhole.api.lit_api import LitAPI as LitAPI
     from cubbyhole.api.loggers import Logger as Logger
+    from cubbyhole.client import AsyncClient as AsyncClient
+    from cubbyhole.client import Client as Client
     from cubbyhole.dictionary import SharedDict as SharedDict
     from cubbyhole.server import LitServer as LitServer
     from cubbyhole.specs.oip import OIPSpec as OIPSpec
@@ -34,7 +36,9 @@ __docs__ = (
 )
 
 _NAMES = {
+    "AsyncClient": "cubbyhole.client",
     "Callback": "cubbyhole.api.callbacks",
+    "Client": "cubbyhole.client",
     "LitAPI": "cubbyhole.api.lit_api",
     "LitServer": "cubbyhole.server",
     "Logger": "cubbyhole.api.loggers",
@@ -54,7 +58,9 @@ _MODULES = frozenset((
 ))  # fmt: skip
 
 __all__ = [
+    "AsyncClient",
     "Callback",
+    "Client",
     "LitAPI",
     "LitServer",
     "Logger",

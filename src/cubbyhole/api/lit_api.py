@@ -58,6 +58,15 @@ class LitAPI:
     overlap_batches: ClassVar[bool] = True
     """Decode the next batch and encode the last one in a thread beside a running `predict`."""
 
+    body_formats: ClassVar[tuple[str, ...] | None] = None
+    """What bodies `decode_request` may get, of "json", "form", "raw", "npy", "safetensors", "msgpack", "arrow", "image".
+
+    None: those that go with its annotation.
+    """
+
+    answer_formats: ClassVar[tuple[str, ...]] = ("json",)
+    """In which formats the answer can be had, the first where a client has no wish (`Accept`). Of the same words but "form"."""
+
     # On the class, so that a subclass whose constructor does not call this one is a LitAPI, too.
     max_batch_size: int = 1
     batch_timeout: float = 0.0

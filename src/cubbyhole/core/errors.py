@@ -18,6 +18,10 @@
     │   ├── WorkerDied            503
     │   ├── WorkerFailedToStart   500
     │   └── BatchSizeMismatch     500
+    ├── ClientError                    what `cubbyhole.Client` met
+    │   ├── AnswerError           (its own `status_code`) the server answered with 400 or above
+    │   ├── ServerUnreachable     503  no connection, or one that broke; says how often it was tried
+    │   └── StreamCut             502  a stream ended before its end
     └── DictionaryError                SharedDict (each also is the builtin a dict user expects)
         ├── SegmentFull           (MemoryError)
         ├── ValueTooLarge         (ValueError)
@@ -171,6 +175,57 @@ class BatchSizeMismatch(WorkerError):
     """`unbatch` did not give one output for each input."""
 
     code = "batch_size_mismatch"
+
+
+class ClientError(CubbyholeError):
+    """A request of `cubbyhole.Client` has no answer that could be given back."""
+
+    code = "client"
+
+
+class AnswerError(ClientError):
+    """The server answered with a status of 400 or above.
+
+    Attributes:
+        status_code: HTTP status.
+        detail: What the server said: its `detail`, or its `error`, or the text.
+        request_id: For `cubbyhole inspect`, empty where the server gave none.
+        retry_after_s: When the server would like to be asked again; None: it did not say.
+        attempts: How often the request was sent.
+    """
+
+    code = "answer"
+
+    def __init__(
+        self,
+        status_code: int,
+        detail: Any,
+        *,
+        request_id: str = "",
+        retry_after_s: float | None = None,
+        attempts: int = 1,
+    ) -> None:
+        tried = "" if attempts == 1 else f" (sent {attempts} times)"
+        super().__init__(f"{status_code}: {detail}{tried}")
+        self.status_code = status_code
+        self.detail = detail
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        self.attempts = attempts
+
+
+class ServerUnreachable(ClientError):
+    """No connection to the server, or one that broke before the answer."""
+
+    status = 503
+    code = "server_unreachable"
+
+
+class StreamCut(ClientError):
+    """A streamed answer ended before its end: what came of it is not whole."""
+
+    status = 502
+    code = "stream_cut"
 
 
 class DictionaryError(CubbyholeError):

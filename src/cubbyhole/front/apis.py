@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubbyhole.api.lit_api import LitAPI, overrides
 from cubbyhole.core.settings import EndpointSettings
+from cubbyhole.formats.media import ANSWER_FORMATS, BODY_FORMATS, check_formats
 from cubbyhole.front.options import timeout_seconds, workers_of_each_api
 
 if TYPE_CHECKING:
@@ -98,12 +99,19 @@ def _yields(method: Any) -> bool:
     return inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
 
 
+def _check_formats(api: LitAPI) -> None:
+    if api.body_formats is not None:
+        check_formats(f"{type(api).__name__}.body_formats", api.body_formats, BODY_FORMATS)
+    check_formats(f"{type(api).__name__}.answer_formats", api.answer_formats, ANSWER_FORMATS)
+
+
 def check_api(api: LitAPI, timeout_s: float) -> None:
     """Refuse a LitAPI that could not serve one request.
 
     Raises:
-        ValueError: its methods do not fit its options, or a batch waits longer than a request may.
+        ValueError: its methods do not fit its options, a batch waits longer than a request may, or it names a format that there is not.
     """
+    _check_formats(api)
     if api.batch_timeout > timeout_s:
         raise ValueError("batch_timeout must be less than request_timeout")
     if not api.api_path.startswith("/"):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # copies are not what costs.)
 RESERVE_FROM_BYTES = 32 * 1024
 
-_NOTED = frozenset(
+NOTED = frozenset(
     (
         b"content-type",
         b"x-request-id",
@@ -36,6 +36,8 @@ _NOTED = frozenset(
         b"inference-header-content-length",
     )
 )
+NEGOTIATED = NOTED | {b"accept"}
+_PASSED = frozenset((b"inference-header-content-length", b"accept"))
 _JSON = b"application/json"
 _encode_meta = msgspec.msgpack.Encoder().encode
 
@@ -52,17 +54,20 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return None
 
 
-def request_meta(scope: Any) -> tuple[bytes, dict[bytes, bytes] | None]:
-    """Look at the headers, once.
+def request_meta(
+    scope: Any, noted: frozenset[bytes] = NOTED
+) -> tuple[bytes, dict[bytes, bytes] | None]:
+    """Look at the headers, once. `noted`: those that count; `NEGOTIATED` where the answer's form is the client's to choose.
 
     Returns:
         What a worker needs beside the body, encoded; empty for a plain JSON request. And the headers with which a client asks for
         an order or a time (`wishes.py`), None without any.
     """
     wishes: dict[bytes, bytes] | None = None
-    content_type = request_id = traceparent = head_size = b""
+    content_type = request_id = traceparent = b""
+    passed: list[tuple[str, str]] = []
     for name, value in scope["headers"]:
-        if name in _NOTED:
+        if name in noted:
             if name == b"content-type":
                 if not value.startswith(_JSON):
                     content_type = value
@@ -70,19 +75,17 @@ def request_meta(scope: Any) -> tuple[bytes, dict[bytes, bytes] | None]:
                 traceparent = value
             elif name == b"x-request-id":
                 request_id = value
-            elif name == b"inference-header-content-length":
-                head_size = value
+            elif name in _PASSED:
+                passed.append((name.decode("latin-1"), value.decode("latin-1")))
             else:
                 wishes = {name: value} if wishes is None else {**wishes, name: value}
     query = scope["query_string"]
-    if not (content_type or query or request_id or traceparent or head_size):
+    if not (content_type or query or request_id or traceparent or passed):
         return b"", wishes
     meta = RequestMeta(
         content_type=content_type.decode("latin-1"),
         query=query.decode("latin-1"),
-        headers=[("inference-header-content-length", head_size.decode("latin-1"))]
-        if head_size
-        else [],
+        headers=passed,
         request_id=request_id.decode("latin-1"),
         traceparent=traceparent.decode("latin-1"),
     )

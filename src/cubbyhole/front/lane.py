@@ -21,7 +21,15 @@ from cubbyhole.core.entries import Failure, RequestEntry, Result
 from cubbyhole.core.errors import CubbyholeError, EntryTooLarge
 from cubbyhole.front import compression, reply
 from cubbyhole.front.exchange import GONE
-from cubbyhole.front.intake import BodyTooLarge, ClientLeft, header, read_body, request_meta
+from cubbyhole.front.intake import (
+    NEGOTIATED,
+    NOTED,
+    BodyTooLarge,
+    ClientLeft,
+    header,
+    read_body,
+    request_meta,
+)
 from cubbyhole.front.keys import refuse_key
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
@@ -75,6 +83,8 @@ class Lane:
         self._timing = settings.server_timing
         self._plain = not (settings.server_timing or desk.response_hooks)
         self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
+        negotiates = len(desk.lit_apis[endpoint].answer_formats) > 1
+        self._noted = NEGOTIATED if negotiates else NOTED
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi
@@ -90,7 +100,7 @@ class Lane:
         try:
             exchange = self._admit(scope)
             body = await self._read(scope, receive, exchange, received_ns)
-            meta, wishes = request_meta(scope)
+            meta, wishes = request_meta(scope, self._noted)
             waiter = self._submit(exchange, scope, body, meta, wishes, received_ns, receive)
         except ClientLeft:
             return None

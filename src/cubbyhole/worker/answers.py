@@ -5,6 +5,8 @@
     bytes, bytearray, memoryview                                       application/octet-stream, as they are
     Response (FastAPI's or alike)                                      its status, headers and body; a buffer is not copied
 
+An API with `answer_formats` gives what its client accepts: npy, safetensors, MessagePack, Arrow, raw bytes.
+
 Values of a stream go out as they come: str and bytes raw, dicts and models as lines of JSON, without content type.
 
 Flow:  runner.py, streams.py -> **answers.py** -> WorkerPort.publish
@@ -18,10 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cubbyhole.core.entries import Result, ResultMeta
+from cubbyhole.core.entries import RequestMeta, Result, ResultMeta
+from cubbyhole.core.errors import HTTPError
+from cubbyhole.formats.media import JSON, choose_format, media_type
+from cubbyhole.formats.writing import write_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cubbyhole.core.entries import Buffer
 
@@ -29,6 +34,7 @@ _encode_scalars = msgspec.json.Encoder().encode
 _TEXT = frozenset((str,))
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 encode_meta = msgspec.msgpack.Encoder().encode
+decode_meta = msgspec.msgpack.Decoder(RequestMeta).decode
 STREAM_META = encode_meta(ResultMeta())  # LitServe's streams have no content type
 BYTES_META = encode_meta(ResultMeta(content_type="application/octet-stream"))
 
@@ -48,6 +54,30 @@ def encode_answer(value: Any) -> Result:
     if hasattr(value, "status_code") and hasattr(value, "headers"):
         return _encode_response(value)
     return Result(encode_json(value))
+
+
+def encode_negotiated(value: Any, meta: bytes, formats: Sequence[str]) -> Result:
+    """Make the final answer of a value in the format that its client likes best among those of `LitAPI.answer_formats`.
+
+    A `Response` and, among formats without "raw", bytes are sent as they are: whoever makes one has chosen by himself.
+
+    Raises:
+        HTTPError: 406, the client accepts none of them.
+        TypeError: the value cannot be written in that format.
+    """
+    if hasattr(value, "status_code") and hasattr(value, "headers"):
+        return _encode_response(value)
+    accept = dict(decode_meta(meta).headers).get("accept", "") if meta else ""
+    name = choose_format(accept, formats)
+    if name is None:
+        offered = ", ".join(media_type(one) for one in formats)
+        raise HTTPError(406, f"The answer can be had as {offered}.")
+    if type(value) in _SPECIAL:
+        return encode_answer(value)
+    parts = [encode_json(value)] if name == JSON else write_body(name, value)
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    vary = [("vary", "Accept")] if len(formats) > 1 else []
+    return Result(body, 200, encode_meta(ResultMeta(media_type(name), vary)))
 
 
 def encode_json(value: Any) -> bytes:

@@ -4,9 +4,13 @@
     no annotation, Any, Request      parsed JSON, or the form when the content type is a form's
     dict                             parsed JSON, which must be an object
     memoryview                       the body itself, not copied; bytes, bytearray: a copy
-    numpy.ndarray                    the array of an application/x-npy body, a read-only view of it
+    numpy.ndarray, torch.Tensor      one array (application/x-npy), a view of the body
+    dict[str, ndarray | Tensor]      arrays by name (safetensors, MessagePack), views of the body
+    pyarrow.Table, PIL.Image.Image   an Arrow IPC stream; an image file, decoded
     pydantic model, any other type   validated with pydantic; violations are FastAPI's 422
     Annotated[T, Form()]             the form, validated as T;  UploadFile: the form's file of the parameter's name
+
+`LitAPI.body_formats` names the formats that an API reads (`formats/media.py`), where these are not the ones it wants.
 
 Flow:  ClaimedEntry.body, .meta -> **reading.py** -> runner.py -> decode_request
 Owns:  nothing; readers are closures.
@@ -26,11 +30,14 @@ import msgspec
 
 from cubbyhole.core.entries import RequestMeta
 from cubbyhole.core.errors import HTTPError, MalformedBody
+from cubbyhole.formats.media import FORM, JSON, RAW, format_of
+from cubbyhole.formats.reading import USUAL, BodyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cubbyhole.core.entries import Buffer
+    from cubbyhole.formats.reading import Asked
 
     Reader: TypeAlias = Callable[[Buffer, bytes], Any]  # body, encoded RequestMeta
     ParseForm: TypeAlias = Callable[[Buffer, str], Any]  # body, content type
@@ -40,13 +47,18 @@ _decode_json = msgspec.json.Decoder().decode
 decode_meta = msgspec.msgpack.Decoder(RequestMeta).decode
 
 
-def reader_for(hook: Callable[..., Any], parse_form: ParseForm | str | None) -> Reader:
+def reader_for(
+    hook: Callable[..., Any],
+    parse_form: ParseForm | str | None,
+    formats: Sequence[str] | None = None,
+) -> Reader:
     """Make the reader for a `decode_request`.
 
     Args:
         hook: The bound method; its first parameter may have any name.
         parse_form: (body, content type) -> mapping of fields, or where to import it from once a form comes;
             None: forms are refused with 415.
+        formats: `LitAPI.body_formats`: the formats that may come; None: those that go with the annotation.
 
     Returns:
         A function that raises `MalformedBody` (400) or `HTTPError` (422, 415) for what it cannot read.
@@ -61,10 +73,12 @@ def reader_for(hook: Callable[..., Any], parse_form: ParseForm | str | None) -> 
     raw = _RAW.get(inner) if isinstance(inner, Hashable) else None
     if raw is not None:
         return raw
-    if getattr(inner, "__name__", "") == "ndarray" and inner.__module__ == "numpy":
-        return _array_reader()
+    asked = _asked_for(inner)
+    if asked is not None:
+        return _format_reader(asked, formats or USUAL[asked])
     if inner is Any or getattr(inner, "__name__", "") == "Request":
-        return _json_or_form_reader(parse_form)
+        plain = _json_or_form_reader(parse_form)
+        return plain if formats is None else _any_reader(plain, formats)
     return _validating_reader(inner)
 
 
@@ -147,10 +161,42 @@ _RAW: dict[Any, Reader] = {
 }
 
 
-def _array_reader() -> Reader:
-    from cubbyhole.worker.arrays import read_npy  # numpy, only for who asks for arrays
+def _asked_for(annotation: Any) -> Asked | None:
+    """What an annotation asks for, if it is arrays; by names, so that neither numpy nor torch is imported for it."""
+    if typing.get_origin(annotation) is dict:
+        key, value = typing.get_args(annotation)
+        one = _asked_for(value) if key is str else None
+        return {"array": "arrays", "tensor": "tensors"}.get(one or "")  # type: ignore[return-value]
+    module, name = getattr(annotation, "__module__", ""), getattr(annotation, "__name__", "")
+    if module == "numpy" and name == "ndarray":
+        return "array"
+    if module.partition(".")[0] == "torch" and name == "Tensor":
+        return "tensor"
+    if module == "PIL.Image" and name == "Image":
+        return "image"
+    return "table" if module.partition(".")[0] == "pyarrow" and name == "Table" else None
 
-    return lambda body, meta: read_npy(body, decode_meta(meta).content_type if meta else "")
+
+def _format_reader(asked: Asked, formats: Sequence[str]) -> Reader:
+    read = BodyReader(asked, formats).read
+    return lambda body, meta: read(body, decode_meta(meta).content_type if meta else "")
+
+
+def _any_reader(plain: Reader, formats: Sequence[str]) -> Reader:
+    """For a parameter without annotation whose API says by itself what may come."""
+    read = BodyReader("value", formats).read
+    plain_formats = {JSON, FORM} & set(formats)
+
+    def read_any(body: Buffer, meta: bytes) -> Any:
+        content_type = decode_meta(meta).content_type if meta else ""
+        kind = format_of(content_type)
+        if kind in plain_formats:
+            return plain(body, meta)
+        if kind == RAW and RAW in formats:
+            return _read_view(body, meta)
+        return read(body, content_type)
+
+    return read_any
 
 
 def _json_or_form_reader(parse_form: ParseForm | str | None) -> Reader:

@@ -16,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Failure, RequestMeta, Result
-from cubbyhole.worker.answers import chunk_encoder, encode_answer
+from cubbyhole.worker.answers import chunk_encoder, encode_answer, encode_negotiated
 from cubbyhole.worker.failures import failure_of
 from cubbyhole.worker.hooks import Events, Hook
 from cubbyhole.worker.reading import decode_meta, reader_for
@@ -51,11 +51,13 @@ class SyncRunner:
         self.format_hook = Hook(lit_api, "format_encoded_response")
         self.events = Events(lit_api, callbacks or [])
         self.read = (
-            reader_for(lit_api.decode_request, parse_form)
+            reader_for(lit_api.decode_request, parse_form, lit_api.body_formats)
             if self.spec is None
             else _spec_reader(self.spec)
         )
         self.chunk = chunk_encoder(None if self.format_hook.skip else self.format_hook.method)
+        formats = lit_api.answer_formats
+        self.negotiated = formats if formats != ("json",) and self.spec is None else None
         self.answer: Callable[[ClaimedEntry], Result | Failure] = self._answer
         if self._is_plain():
             self.answer = self._plain_answer()
@@ -93,7 +95,7 @@ class SyncRunner:
     def _is_plain(self) -> bool:
         hooks = (self.decode_hook, self.predict_hook, self.encode_hook)
         simple = all(hook.plain and not hook.is_async for hook in hooks)
-        return simple and self.spec is None and self.events.silent
+        return simple and self.spec is None and self.events.silent and self.negotiated is None
 
     def _plain_answer(self) -> Callable[[ClaimedEntry], Result | Failure]:
         """The common case without anything that it does not need: 2 us of our own for each request (bench: runner)."""
@@ -184,6 +186,8 @@ class SyncRunner:
 
     def render(self, task: Task, outputs: list[Any]) -> Result:
         """Make final bytes of what was encoded for each choice."""
+        if self.negotiated is not None:
+            return encode_negotiated(outputs[0], task.entry.meta, self.negotiated)
         if self.spec is None:
             return encode_answer(outputs[0])
         result: Result = self.spec.render(task.request, outputs)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A body of type `application/x-npy` -> a read-only array that is a view of it, for `decode_request(self, request: np.ndarray)`.
+"""One array, as `numpy.save` writes it: read as a read-only view of its bytes, written as a head and a view of the array.
 
-The header is hostile: pickled objects are refused, and the size that it claims must be exactly what is there.
+The head is hostile: pickled objects are refused, and the size that it claims must be exactly what is there.
 
-Flow:  reading.py -> **read_npy** -> decode_request
 Owns:  nothing.
 """
 
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubbyhole.core.errors import HTTPError, MalformedBody
+from cubbyhole.core.errors import MalformedBody
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import Buffer
 
-CONTENT_TYPE = "application/x-npy"
 _HEAD_BYTES = 10_016  # numpy reads no longer header than 10,000 characters without being told
 
 # What numpy's parser lets through, which reads a header as a Python literal, and one that is none as Python 2's.
@@ -35,15 +33,15 @@ _UNREADABLE = (
 )
 
 
-def read_npy(body: Buffer, content_type: str) -> Any:
+def read_npy(body: Buffer) -> Any:
     """Read an array.
 
+    Returns:
+        A read-only ndarray on the body's bytes.
+
     Raises:
-        HTTPError: 415 for another content type.
-        MalformedBody: it is no npy file, holds Python objects, or is longer or shorter than its header says.
+        MalformedBody: it is no npy file, holds Python objects, or is longer or shorter than its head says.
     """
-    if content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
-        raise HTTPError(415, f"Send an array as {CONTENT_TYPE}, as numpy.save writes it.")
     view = memoryview(body).cast("B").toreadonly()
     head = io.BytesIO(bytes(view[:_HEAD_BYTES]))
     try:
@@ -70,3 +68,30 @@ def read_npy(body: Buffer, content_type: str) -> Any:
         return np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C")
     except (ValueError, OverflowError) as error:
         raise MalformedBody("Request body is npy of a shape that cannot be.") from error
+
+
+def write_npy(array: Any) -> list[Buffer]:
+    """Return the parts of a file with one array: its head, and its bytes, which are not copied where they lie in one run.
+
+    Raises:
+        TypeError: it holds Python objects.
+    """
+    array = np.asarray(array)
+    if array.dtype.hasobject:
+        raise TypeError("An array of Python objects cannot be sent; give it a type of its own.")
+    by_column = array.flags.f_contiguous and not array.flags.c_contiguous
+    head = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": by_column,
+        "shape": array.shape,
+    }
+    np.lib.format.write_array_header_1_0(head, described)
+    return [head.getvalue(), raw_bytes(array.T if by_column else array)]
+
+
+def raw_bytes(array: Any) -> memoryview:
+    """Return an array's bytes in C order; copied only if they do not lie so."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    data: Any = flat.view(np.uint8)
+    return memoryview(data)

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays as request bodies."""
+"""Arrays in numpy's own format."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubbyhole.core.entries import RequestMeta
-from cubbyhole.core.errors import HTTPError, MalformedBody
-from cubbyhole.worker.arrays import read_npy
-from cubbyhole.worker.reading import reader_for
-
-NPY = "application/x-npy"
+from cubbyhole.core.errors import MalformedBody
+from cubbyhole.formats.npy import read_npy, write_npy
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -26,28 +21,44 @@ def saved(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def takes_array(request: np.ndarray) -> None:
-    """Stand for a decode_request."""
-
-
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_an_array_by_annotation_is_a_read_only_view(order: str) -> None:
+def test_an_array_is_a_read_only_view(order: str) -> None:
     value = np.array([[1.5, 2], [3, 4]], order=order)  # type: ignore[call-overload]
-    meta = msgspec.msgpack.encode(RequestMeta(content_type=NPY))
-    array = reader_for(takes_array, None)(saved(value), meta)
+    array = read_npy(saved(value))
     np.testing.assert_array_equal(array, value)
     assert not array.flags.writeable
     assert not array.flags.owndata
 
 
-def test_another_content_type_is_415() -> None:
-    with pytest.raises(HTTPError, match="415"):
-        reader_for(takes_array, None)(b"[1]", b"")
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(6, dtype="<f4").reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(12)[::2],
+        np.float32(1.5),
+        np.zeros((0, 3)),
+        np.array(["ab", "c"]),
+    ],
+    ids=["C", "F", "strided", "scalar", "empty", "text"],
+)
+def test_numpy_reads_what_we_write(value: np.ndarray) -> None:
+    back = np.load(io.BytesIO(b"".join(write_npy(value))), allow_pickle=False)
+    np.testing.assert_array_equal(back, value)
+    assert back.dtype == value.dtype
 
 
-def test_objects_are_never_unpickled() -> None:
+def test_a_contiguous_array_is_written_without_a_copy() -> None:
+    value = np.arange(6.0)
+    _, data = write_npy(value)
+    assert np.shares_memory(np.frombuffer(data), value)
+
+
+def test_objects_are_never_pickled_nor_unpickled() -> None:
     with pytest.raises(MalformedBody, match="never unpickled"):
-        read_npy(saved(np.array([{}], object)), NPY)
+        read_npy(saved(np.array([{}], object)))
+    with pytest.raises(TypeError, match="Python objects"):
+        write_npy(np.array([{}], object))
 
 
 def test_a_claimed_size_must_be_there() -> None:
@@ -56,7 +67,7 @@ def test_a_claimed_size_must_be_there() -> None:
     huge = body.replace(b"(2, 2), }" + b" " * 12, b"(2, 222222222222), }" + b" ", 1)
     for wrong in (*claims, huge):
         with pytest.raises(MalformedBody):
-            read_npy(wrong, NPY)
+            read_npy(wrong)
 
 
 @pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
@@ -65,4 +76,4 @@ def test_a_claimed_size_must_be_there() -> None:
 def test_damaged_files_are_read_or_refused(at: int, with_: bytes, cut: int) -> None:
     body = saved(np.zeros((2, 2)))
     with contextlib.suppress(MalformedBody):
-        read_npy((body[:at] + with_ + body[at + len(with_) :])[:cut], NPY)
+        read_npy((body[:at] + with_ + body[at + len(with_) :])[:cut])
