@@ -66,7 +66,9 @@ def test_user_codes_import_paths_hold_its_names(path: str, names: str) -> None:
 
 
 PUBLIC = [
+    "AsyncClient",
     "Callback",
+    "Client",
     "LitAPI",
     "LitServer",
     "Logger",
@@ -83,7 +85,7 @@ PUBLIC = [
 
 
 def test_the_public_names_are_these() -> None:
-    """A name more or less is a decision; `SharedDict` and `OIPSpec` are ours, the others are LitServe's."""
+    """A name more or less is a decision; `AsyncClient`, `Client`, `OIPSpec` and `SharedDict` are ours, the others are LitServe's."""
     assert sorted(set(ls.__all__)) == sorted(PUBLIC)
     for name in [*PUBLIC, "configure_logging"]:
         assert getattr(ls, name) is not None
