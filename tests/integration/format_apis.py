@@ -60,3 +60,33 @@ class AnyBody(ls.LitAPI):
     def predict(self, x: Any) -> str:
         """Name its type."""
         return type(x).__name__
+
+
+class InPlace(ls.LitAPI):
+    """Twice the array, written where the answer is sent from."""
+
+    answer_formats: ClassVar[tuple[str, ...]] = ("npy",)
+
+    def decode_request(self, request: np.ndarray) -> np.ndarray:
+        """Take it as it came."""
+        return request
+
+    def predict(self, x: np.ndarray, reserve: Any) -> Any:
+        """Double."""
+        return np.multiply(x, 2, out=reserve(x.shape, x.dtype))
+
+
+class InPlaceRaw(ls.LitAPI):
+    """The same as raw bytes."""
+
+    def decode_request(self, request: memoryview) -> np.ndarray:
+        """Take the numbers."""
+        return np.frombuffer(request, np.float32)
+
+    def predict(self, x: np.ndarray, reserve: Any) -> Any:
+        """Double."""
+        return np.multiply(x, 2, out=reserve(x.shape, x.dtype))
+
+    def encode_response(self, output: Any) -> memoryview:
+        """Give the bytes."""
+        return memoryview(output)

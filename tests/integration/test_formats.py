@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import requests
-from format_apis import AnyBody, Arrays, Negotiated, OneArray
+from format_apis import AnyBody, Arrays, InPlace, InPlaceRaw, Negotiated, OneArray
 
 import cubbyhole as ls
 from cubbyhole.formats.media import media_type
@@ -33,13 +33,15 @@ def served() -> Iterator[Served]:
         Negotiated(api_path="/negotiated"),
         Negotiated(api_path="/batched", max_batch_size=4, batch_timeout=0.01),
         AnyBody(api_path="/any"),
+        InPlace(api_path="/in-place"),
+        InPlaceRaw(api_path="/in-place-raw"),
     ]
     with serving(ls.LitServer(apis)) as server:
         yield server
 
 
 def post(served: Served, path: str, name: str, value: Any, **headers: str) -> requests.Response:
-    data = b"".join(write_body(name, value))
+    data = write_body(name, value).whole()
     types = {"Content-Type": media_type(name), **headers}
     return requests.post(served.url + path, data=data, headers=types, timeout=20)
 
@@ -89,3 +91,20 @@ def test_without_annotation_each_allowed_format_gives_what_it_holds(served: Serv
     assert post(served, "/any", "msgpack", [1]).json() == "list"
     assert post(served, "/any", "npy", X).json() == "ndarray"
     assert post(served, "/any", "raw", b"abc").json() == "memoryview"
+
+
+def copied_bytes(served: Served) -> float:
+    text = requests.get(served.url + "/metrics", timeout=20).text
+    line = next(one for one in text.splitlines() if one.startswith("cubbyhole_copied_bytes_total"))
+    return float(line.split()[-1])
+
+
+def test_what_is_written_in_place_is_not_copied_by_the_channel(served: Served) -> None:
+    before = copied_bytes(served)
+    answer = post(served, "/in-place", "npy", X)
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), X * 2)
+    raw = requests.post(served.url + "/in-place-raw", data=X.tobytes(), timeout=20)
+    np.testing.assert_array_equal(np.frombuffer(raw.content, np.float32), X.ravel() * 2)
+    assert copied_bytes(served) - before < X.nbytes / 10
+    small = post(served, "/in-place", "npy", X[:, :3])
+    np.testing.assert_array_equal(np.load(io.BytesIO(small.content)), X[:, :3] * 2)

@@ -91,9 +91,11 @@ def make_message(value: Any, wish: Wish) -> Message:
     """
     name = format_for(value)
     try:
-        parts: list[Buffer] = (
-            [msgspec.json.encode(value)] if name == media.JSON else write_body(name, value)
-        )
+        if name == media.JSON:
+            parts: list[Buffer] = [msgspec.json.encode(value)]
+        else:
+            body = write_body(name, value)
+            parts = [body.head, *body.rest]
     except (TypeError, ValueError, OverflowError) as error:
         raise ClientError(f"The value cannot be sent: {error}") from error
     headers = {

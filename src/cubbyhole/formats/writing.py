@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cubbyhole.core.entries import ResultMeta
 from cubbyhole.formats import media
+from cubbyhole.formats.parts import Parts, pad_npy, pad_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cubbyhole.core.entries import Buffer
 
-
-def write_body(name: str, value: Any) -> list[Buffer]:
-    """Return the parts of a body, to be sent one after the other. Large arrays are not copied.
+def write_body(name: str, value: Any) -> Parts:
+    """Return a body in parts. Large arrays are not copied.
 
     Args:
         name: Of a format other than JSON and forms.
@@ -28,17 +28,20 @@ def write_body(name: str, value: Any) -> list[Buffer]:
     Raises:
         TypeError: the format cannot hold such a value.
     """
-    return _WRITERS[name](value)
+    parts = _WRITERS[name](value)
+    parts.meta = ResultMeta(media.media_type(name))
+    return parts
 
 
-def _write_npy(value: Any) -> list[Buffer]:
+def _write_npy(value: Any) -> Parts:
     from cubbyhole.formats.npy import write_npy
     from cubbyhole.formats.tensors import array_of
 
-    return write_npy(array_of(value))
+    head, data = write_npy(array_of(value))
+    return Parts(head, [data], pad_npy)
 
 
-def _write_safetensors(value: Any) -> list[Buffer]:
+def _write_safetensors(value: Any) -> Parts:
     from cubbyhole.formats.safetensors import write_safetensors
     from cubbyhole.formats.tensors import array_of
 
@@ -46,32 +49,33 @@ def _write_safetensors(value: Any) -> list[Buffer]:
         raise TypeError(
             f"safetensors hold arrays by name, but this is a {type(value).__name__}. Give a dict of arrays."
         )
-    return write_safetensors({name: array_of(part) for name, part in value.items()})
+    head, *arrays = write_safetensors({name: array_of(part) for name, part in value.items()})
+    return Parts(head, arrays, pad_safetensors)
 
 
-def _write_packed(value: Any) -> list[Buffer]:
+def _write_packed(value: Any) -> Parts:
     from cubbyhole.formats.packed import write_packed
 
-    return [write_packed(value)]
+    return Parts(write_packed(value), [])
 
 
-def _write_arrow(value: Any) -> list[Buffer]:
+def _write_arrow(value: Any) -> Parts:
     from cubbyhole.formats.arrow import write_arrow
 
-    return [write_arrow(value)]
+    return Parts(b"", [write_arrow(value)])
 
 
-def _write_raw(value: Any) -> list[Buffer]:
+def _write_raw(value: Any) -> Parts:
     try:
         view = memoryview(value)
     except TypeError as error:
         raise TypeError(
             f"Raw bytes cannot be made of a {type(value).__name__}. Give bytes, a memoryview or an array."
         ) from error
-    return [view.cast("B") if view.c_contiguous else view.tobytes()]
+    return Parts(b"", [view.cast("B") if view.c_contiguous else view.tobytes()])
 
 
-_WRITERS: dict[str, Callable[[Any], list[Buffer]]] = {
+_WRITERS: dict[str, Callable[[Any], Parts]] = {
     media.NPY: _write_npy,
     media.SAFETENSORS: _write_safetensors,
     media.MSGPACK: _write_packed,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from cubbyhole.core.entries import Result, ResultMeta
+from cubbyhole.formats.parts import Parts, pad_with_spaces
 from cubbyhole.specs.base import LitSpec
 from cubbyhole.specs.oip_tensors import (
     TensorSpec,
@@ -79,7 +80,6 @@ class OIPRequest(msgspec.Struct):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _encode_json = msgspec.json.Encoder().encode
-_encode_meta = msgspec.msgpack.Encoder().encode
 
 
 class OIPSpec(LitSpec):
@@ -230,7 +230,7 @@ class OIPSpec(LitSpec):
         return list(wanted.values())
 
     def render(self, request: OIPRequest, outputs: list[list[Any]]) -> Result:
-        """Make the answer.
+        """Make the answer; with raw tensors its body is in parts (`formats/parts.py`).
 
         Raises:
             ValueError: the LitAPI gave something else than the declared outputs.
@@ -241,7 +241,7 @@ class OIPSpec(LitSpec):
                 f"predict gave {type(given).__name__}, but a dict of arrays by output name is needed: {list(self.outputs)}."
             )
         heads: list[dict[str, Any]] = []
-        parts: list[Any] = [b""]
+        parts: list[Any] = []
         for spec, binary in request.outputs:
             if spec.name not in given:
                 raise ValueError(f"predict gave no output {spec.name!r}, only {list(given)}.")
@@ -257,11 +257,11 @@ class OIPSpec(LitSpec):
         answer: dict[str, Any] = {"model_name": self.name, "model_version": self.version}
         if request.id:
             answer["id"] = request.id
-        parts[0] = _encode_json({**answer, "outputs": heads})
-        if len(parts) == 1:
-            return Result(parts[0])
-        meta = ResultMeta("application/octet-stream", [(HEADER, str(len(parts[0])))])
-        return Result(b"".join(parts), 200, _encode_meta(meta))
+        text = _encode_json({**answer, "outputs": heads})
+        if not parts:
+            return Result(text)
+        meta = ResultMeta("application/octet-stream")
+        return Result(Parts(text, parts, pad_with_spaces, meta=meta, length_header=HEADER))
 
     # The other endpoints, in the server's process --------------------------------------------------------------------
 

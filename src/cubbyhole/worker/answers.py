@@ -23,6 +23,7 @@ import msgspec
 from cubbyhole.core.entries import RequestMeta, Result, ResultMeta
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.formats.media import JSON, choose_format, media_type
+from cubbyhole.formats.parts import Parts
 from cubbyhole.formats.writing import write_body
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def encode_negotiated(value: Any, meta: bytes, formats: Sequence[str]) -> Result
 
     A `Response` and, among formats without "raw", bytes are sent as they are: whoever makes one has chosen by himself.
 
+    Returns:
+        A result whose body is in parts still (`rooms.py`), but for what is sent as it is.
+
     Raises:
         HTTPError: 406, the client accepts none of them.
         TypeError: the value cannot be written in that format.
@@ -74,10 +78,10 @@ def encode_negotiated(value: Any, meta: bytes, formats: Sequence[str]) -> Result
         raise HTTPError(406, f"The answer can be had as {offered}.")
     if type(value) in _SPECIAL:
         return encode_answer(value)
-    parts = [encode_json(value)] if name == JSON else write_body(name, value)
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    parts = Parts(encode_json(value), []) if name == JSON else write_body(name, value)
     vary = [("vary", "Accept")] if len(formats) > 1 else []
-    return Result(body, 200, encode_meta(ResultMeta(media_type(name), vary)))
+    parts.meta = ResultMeta(media_type(name), vary)
+    return Result(parts)
 
 
 def encode_json(value: Any) -> bytes:

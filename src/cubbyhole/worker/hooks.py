@@ -5,8 +5,9 @@ Flow:  main.py -> **hooks.py** -> runner.py
 Owns:  nothing.
 
 Beside its value a hook gets, by the name of a parameter, `context` (the request's dict; a batched `predict`: the list
-of them), `cancelled` (a callable: does nobody wait any more; a batched `predict`: for any of the batch) and `deadline` (on
-`time.monotonic`'s clock, seconds; inf for none; a batched `predict`: the first of the batch).
+of them), `cancelled` (a callable: does nobody wait any more; a batched `predict`: for any of the batch), `deadline` (on
+`time.monotonic`'s clock, seconds; inf for none; a batched `predict`: the first of the batch) and `reserve` (memory for the answer, see
+rooms.py; a batched `predict`: ordinary memory).
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Hook:
         wants_cancelled = "cancelled" in parameters
         self.is_default = not own
         self.skip = not own and lit_api.spec is None
-        wants_deadline = "deadline" in parameters
-        self.plain = not (self.wants_context or wants_cancelled or wants_deadline)
+        of_its_owner = [name for name in _OF_ITS_OWNER if name in parameters]
+        self.plain = not (self.wants_context or wants_cancelled or of_its_owner)
         function = inspect.unwrap(self.method)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
             function
@@ -60,8 +61,9 @@ class Hook:
             function
         )
         self.call: Bound = _bind(self.method, self.wants_context, wants_cancelled)
-        if wants_deadline:
-            self.call = _bind_with_deadline(self.method, self.wants_context, wants_cancelled)
+        if of_its_owner:
+            named = {name: _OF_ITS_OWNER[name] for name in of_its_owner}
+            self.call = _bind_with_more(self.method, self.wants_context, wants_cancelled, named)
 
 
 def _bind(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
@@ -74,12 +76,16 @@ def _bind(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
     return lambda value, _c, _x: method(value)
 
 
-def _bind_with_deadline(method: Callable[..., Any], context: bool, cancelled: bool) -> Bound:
+def _bind_with_more(
+    method: Callable[..., Any], context: bool, cancelled: bool, named: dict[str, Any]
+) -> Bound:
     def call(value: Any, c: Any, x: Cancelled) -> Any:
         wanted: dict[str, Any] = {"context": c} if context else {}
         if cancelled:
             wanted["cancelled"] = x
-        return method(value, **wanted, deadline=_deadline_s(x))
+        for name, ask in named.items():
+            wanted[name] = ask(x)
+        return method(value, **wanted)
 
     return call
 
@@ -92,6 +98,25 @@ def _deadline_s(cancelled: Cancelled) -> float:
         return math.inf
     deadline_ns = owner.deadline_ns() if entry is None else entry.deadline_ns
     return math.inf if deadline_ns >= NEVER_NS else deadline_ns / 1e9
+
+
+def _reserve(cancelled: Cancelled) -> Callable[..., Any]:
+    """Where the answer may be written, of the `Task` whose method `cancelled` is."""
+    owner: Any = getattr(cancelled, "__self__", None)
+    own: Callable[..., Any] | None = getattr(owner, "reserve", None)
+    return own or _ordinary
+
+
+def _ordinary(shape: Any, dtype: Any = "float32") -> Any:
+    import numpy as np
+
+    return np.empty(shape, dtype)
+
+
+_OF_ITS_OWNER: dict[str, Callable[[Cancelled], Any]] = {
+    "deadline": _deadline_s,
+    "reserve": _reserve,
+}
 
 
 class Events:

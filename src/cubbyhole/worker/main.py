@@ -150,9 +150,11 @@ def open_workplace(arguments: WorkerArguments) -> Workplace:
     """Open the port and put everything together for a loop."""
     roster, cell = arguments.roster, arguments.roster.worker_cell(arguments.index)
     beat = roster.beat
+    port = arguments.channel.worker(arguments.index, arguments.endpoint)
+    reserve = port.reserve if arguments.channel.capabilities.in_place else None
     return Workplace(
-        arguments.channel.worker(arguments.index, arguments.endpoint),
-        Runner(arguments.lit_api, arguments.callbacks, arguments.parse_form),
+        port,
+        Runner(arguments.lit_api, arguments.callbacks, arguments.parse_form, reserve),
         arguments.settings,
         lambda: beat(cell, now_ns()),
         arguments.number,

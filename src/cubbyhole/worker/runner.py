@@ -20,6 +20,7 @@ from cubbyhole.worker.answers import chunk_encoder, encode_answer, encode_negoti
 from cubbyhole.worker.failures import failure_of
 from cubbyhole.worker.hooks import Events, Hook
 from cubbyhole.worker.reading import decode_meta, reader_for
+from cubbyhole.worker.rooms import Rooms
 from cubbyhole.worker.task import Raised, Task
 from cubbyhole.worker.threads import in_thread, thread_iterator
 
@@ -42,6 +43,7 @@ class SyncRunner:
         lit_api: LitAPI,
         callbacks: list[Callback] | None = None,
         parse_form: ParseForm | str | None = None,
+        reserve: Callable[[int], Any] | None = None,
     ) -> None:
         self.lit_api = lit_api
         self.spec = lit_api.spec
@@ -58,6 +60,8 @@ class SyncRunner:
         self.chunk = chunk_encoder(None if self.format_hook.skip else self.format_hook.method)
         formats = lit_api.answer_formats
         self.negotiated = formats if formats != ("json",) and self.spec is None else None
+        raw = self.spec is None and formats in (("json",), ("raw",))
+        self.rooms = Rooms(reserve, with_head=not raw)
         self.answer: Callable[[ClaimedEntry], Result | Failure] = self._answer
         if self._is_plain():
             self.answer = self._plain_answer()
@@ -130,7 +134,7 @@ class SyncRunner:
 
     def decode_silently(self, entry: ClaimedEntry) -> Task:
         """Read and decode an entry of a batch, for which events are triggered once."""
-        task = Task(entry)
+        task = Task(entry, self.rooms)
         task.failure = self.attempt(self._decode, task)
         return task
 
@@ -187,11 +191,12 @@ class SyncRunner:
     def render(self, task: Task, outputs: list[Any]) -> Result:
         """Make final bytes of what was encoded for each choice."""
         if self.negotiated is not None:
-            return encode_negotiated(outputs[0], task.entry.meta, self.negotiated)
-        if self.spec is None:
-            return encode_answer(outputs[0])
-        result: Result = self.spec.render(task.request, outputs)
-        return result
+            result = encode_negotiated(outputs[0], task.entry.meta, self.negotiated)
+        elif self.spec is None:
+            result = encode_answer(outputs[0])
+        else:
+            result = self.spec.render(task.request, outputs)
+        return self.rooms.settle(result, task.room)
 
     def streams(self, task: Task) -> bool:
         """Whether this task is answered chunk by chunk."""
@@ -208,7 +213,7 @@ class SyncRunner:
 
     def read_only(self, entry: ClaimedEntry) -> Task:
         """Read an entry for a loop of the user's, which decodes by itself."""
-        task = Task(entry)
+        task = Task(entry, self.rooms)
         task.failure = self.attempt(self._read_only, task)
         return task
 
@@ -247,7 +252,7 @@ class Runner(SyncRunner):
 
     async def decode_silently_async(self, entry: ClaimedEntry) -> Task:
         """Read and decode an entry of a batch, for which events are triggered once."""
-        task = Task(entry)
+        task = Task(entry, self.rooms)
         task.failure = await self.attempt_async(self._decode_async(task))
         return task
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.worker.answers import STREAM_META
+from cubbyhole.worker.rooms import Room, Rooms
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import ClaimedEntry, Failure
@@ -25,12 +26,25 @@ class Task:
         failure: Why it goes no further, if so.
         head: Status and encoded meta of its first chunk.
         renderer: The spec's, once a stream of it has begun.
+        room: What its code reserved for the answer; None: nothing.
     """
 
-    __slots__ = ("contexts", "entry", "failure", "head", "inputs", "renderer", "request")
+    __slots__ = (
+        "_rooms",
+        "contexts",
+        "entry",
+        "failure",
+        "head",
+        "inputs",
+        "renderer",
+        "request",
+        "room",
+    )
 
-    def __init__(self, entry: ClaimedEntry) -> None:
+    def __init__(self, entry: ClaimedEntry, rooms: Rooms | None = None) -> None:
         self.entry = entry
+        self._rooms = rooms
+        self.room: Room | None = None
         self.request: Any = None
         self.inputs: list[Any] = []
         self.contexts: list[dict[str, Any]] = []
@@ -41,6 +55,12 @@ class Task:
     def cancelled(self) -> bool:
         """Whether nobody waits any more: what a hook's parameter `cancelled` calls."""
         return self.entry.cancelled
+
+    def reserve(self, shape: Any, dtype: Any = "float32") -> Any:
+        """Memory for the answer: what a hook's parameter `reserve` calls."""
+        if self.room is None:
+            self.room = Room(self._rooms or Rooms(None))
+        return self.room.reserve(shape, dtype)
 
 
 class Raised:

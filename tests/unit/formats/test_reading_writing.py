@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ BODIES: dict[str, Any] = {
 
 
 def body(name: str) -> bytes:
-    return b"".join(write_body(name, BODIES[name]))
+    return write_body(name, BODIES[name]).whole()
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -39,7 +40,7 @@ def test_arrays_by_name(name: str) -> None:
 
 def test_a_column_is_an_array() -> None:
     pytest.importorskip("pyarrow")
-    sent = bytes(write_body("arrow", {"x": np.arange(3)})[0])
+    sent = write_body("arrow", {"x": np.arange(3)}).whole()
     read = BodyReader("array", ("arrow",)).read
     np.testing.assert_array_equal(read(sent, media_type("arrow")), [0, 1, 2])
 
@@ -64,7 +65,9 @@ def test_what_is_not_allowed_is_415_and_says_what_is(asked: Asked, content_type:
 )
 def test_another_value_than_asked_for_is_400(asked: Asked, value: object) -> None:
     with pytest.raises(MalformedBody):
-        BodyReader(asked, ("msgpack",)).read(write_body("msgpack", value)[0], media_type("msgpack"))
+        BodyReader(asked, ("msgpack",)).read(
+            write_body("msgpack", value).whole(), media_type("msgpack")
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,5 +89,22 @@ def test_tensors_lie_on_the_body_and_keep_bfloat16() -> None:
     found = BodyReader("tensors", ("safetensors",)).read(raw, media_type("safetensors"))
     assert found["x"].dtype == torch.bfloat16
     assert found["x"].tolist() == [1, -2]
-    back = np.load(__import__("io").BytesIO(b"".join(write_body("npy", found["x"]))))
+    back = np.load(io.BytesIO(write_body("npy", found["x"]).whole()))
     np.testing.assert_array_equal(back, [1, -2])
+
+
+@pytest.mark.parametrize("size", [128, 192, 1024])
+@pytest.mark.parametrize("name", ["npy", "safetensors"])
+def test_a_head_can_be_made_longer(name: str, size: int) -> None:
+    parts = write_body(name, BODIES[name])
+    assert parts.lengthen_head(size)
+    assert len(parts.head) == size
+    read = BodyReader("array", (name,)).read
+    np.testing.assert_array_equal(read(parts.whole(), media_type(name)), X)
+    assert not parts.lengthen_head(64)
+
+
+def test_numpy_reads_a_file_with_a_longer_head() -> None:
+    parts = write_body("npy", X)
+    parts.lengthen_head(1024)
+    np.testing.assert_array_equal(np.load(io.BytesIO(parts.whole())), X)
