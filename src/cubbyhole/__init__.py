@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.loggers import Logger as Logger
     from cubbyhole.client import AsyncClient as AsyncClient
     from cubbyhole.client import Client as Client
+    from cubbyhole.client import LocalClient as LocalClient
     from cubbyhole.dictionary import SharedDict as SharedDict
     from cubbyhole.server import LitServer as LitServer
     from cubbyhole.specs.oip import OIPSpec as OIPSpec
@@ -41,6 +42,7 @@ _NAMES = {
     "Client": "cubbyhole.client",
     "LitAPI": "cubbyhole.api.lit_api",
     "LitServer": "cubbyhole.server",
+    "LocalClient": "cubbyhole.client",
     "Logger": "cubbyhole.api.loggers",
     "OIPSpec": "cubbyhole.specs.oip",
     "OpenAIEmbeddingSpec": "cubbyhole.specs.openai_embeddings",
@@ -63,6 +65,7 @@ __all__ = [
     "Client",
     "LitAPI",
     "LitServer",
+    "LocalClient",
     "Logger",
     "OIPSpec",
     "OpenAIEmbeddingSpec",

@@ -144,6 +144,10 @@ def front_places(
     supervisor = os.getpid()
     if wire.settings.cancel_by_id:
         server.desk.mailboxes = Mailboxes(len(sockets))
+    if any(endpoint.handover for endpoint in wire.settings.endpoints):
+        from cubbyhole.front.handover import Counter
+
+        server.desk.counter = Counter(sockets[0].getsockname()[1])
 
     def run(index: int) -> None:
         from cubbyhole.front.main import FrontArguments, run_front

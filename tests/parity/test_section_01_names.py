@@ -71,6 +71,7 @@ PUBLIC = [
     "Client",
     "LitAPI",
     "LitServer",
+    "LocalClient",
     "Logger",
     "OpenAIEmbeddingSpec",
     "OpenAISpec",
@@ -85,7 +86,7 @@ PUBLIC = [
 
 
 def test_the_public_names_are_these() -> None:
-    """A name more or less is a decision; `AsyncClient`, `Client`, `OIPSpec` and `SharedDict` are ours, the others are LitServe's."""
+    """A name more or less is a decision; the clients, `OIPSpec` and `SharedDict` are ours, the others are LitServe's."""
     assert sorted(set(ls.__all__)) == sorted(PUBLIC)
     for name in [*PUBLIC, "configure_logging"]:
         assert getattr(ls, name) is not None

@@ -7,12 +7,13 @@
 
 Flow:  value -> messages.py (body, headers) -> httpx -> messages.py (answer, error) -> value;  retrying.py: whether again, and when
 Owns:  an httpx client, and with it its connections.
-See:   docs/guide/clients.md
+See:   docs/guide/clients.md; local.py for clients on the same machine, which need neither HTTP nor httpx
 """
 
 from __future__ import annotations
 
 from cubbyhole.client.asynchronous import AsyncClient as AsyncClient
 from cubbyhole.client.blocking import Client as Client
+from cubbyhole.client.local import LocalClient as LocalClient
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "LocalClient"]

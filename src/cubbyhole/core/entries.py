@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from cubbyhole.core.clock import NEVER_NS
+from cubbyhole.core.handed import HandedMemory  # noqa: TC001  (msgspec looks at it)
 
 Buffer: TypeAlias = (
     Any  # bytes, memoryview, Lease, Reservation: whatever speaks the buffer protocol
@@ -41,6 +42,7 @@ class RequestMeta(msgspec.Struct, array_like=True, frozen=True):
     headers: list[tuple[str, str]] = []
     request_id: str = ""
     traceparent: str = ""
+    handed: HandedMemory | None = None  # only a front can say so: it is no header's value
 
 
 class ResultMeta(msgspec.Struct, array_like=True, frozen=True):

@@ -24,6 +24,7 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         timeout_s: From the request's arrival to its answer, queueing and execution; inf for none.
         retry_on_worker_death: Run a request again elsewhere if its worker dies.
         recycle_after_requests: A worker ends, and is replaced, after about so many; None: never.
+        handover: Clients on this machine may hand memory over.
     """
 
     path: str = "/predict"
@@ -35,6 +36,7 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     timeout_s: float = 30.0
     retry_on_worker_death: bool = False
     recycle_after_requests: int | None = None
+    handover: bool = False
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -67,7 +67,7 @@ class BodyReader:
             from cubbyhole.formats.tensors import read_tensors  # which keeps bfloat16
 
             return read_tensors(body)
-        return _as_asked(self._asked, reader(body))
+        return as_asked(self._asked, reader(body))
 
 
 def _npy_reader() -> Callable[[Buffer], Any]:
@@ -112,7 +112,12 @@ _READERS: dict[str, Callable[[], Callable[[Buffer], Any]]] = {
 _KIND_OF = {"table": "column_names", "image": "getbands"}  # by an attribute that only they have
 
 
-def _as_asked(asked: Asked, value: Any) -> Any:
+def as_asked(asked: Asked, value: Any) -> Any:
+    """Make of what a format holds what was asked for.
+
+    Raises:
+        MalformedBody: it cannot be made of it.
+    """
     if asked in _KIND_OF and not hasattr(value, _KIND_OF[asked]):
         raise MalformedBody(f"Request body holds no {asked}.")
     if asked == "value" or asked in _KIND_OF:

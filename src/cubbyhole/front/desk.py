@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cubbyhole.core.entries import Collected, Failure
     from cubbyhole.core.roster import Roster
     from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.front.handover import Counter
     from cubbyhole.front.withdrawal import Mailboxes
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Desk:
         self.fast_paths: frozenset[str] = frozenset()
         self.shut_down: Callable[[], None] | None = None
         self.mailboxes: Mailboxes | None = None  # of several fronts, with `cancel_by_id`
+        self.counter: Counter | None = None  # for clients that hand memory over
         self._heart: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -106,6 +108,8 @@ class Desk:
         self.exchange.open()
         if self.mailboxes is not None:
             self.mailboxes.listen(place.index, loop, self.exchange.withdraw)
+        if self.counter is not None:
+            self.counter.open(self, loop)
         place.roster.set_pid(place.index, os.getpid())
         place.roster.set_state(place.index, ProcessState.READY)
         self._beat(loop, place)
@@ -115,6 +119,8 @@ class Desk:
         if self._heart is not None:
             self._heart.cancel()
             self._heart = None
+        if self.counter is not None and self.exchange is not None:
+            self.counter.close(asyncio.get_running_loop())
         if self.exchange is not None:
             self.exchange.close()
             self.exchange = None

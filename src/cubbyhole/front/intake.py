@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cubbyhole.core.entries import Buffer
+    from cubbyhole.core.handed import HandedMemory
 
 # Below it a body comes in one message or two, and joining bytes is cheaper than a reservation. (IPC.md: page-sized
 # copies are not what costs.)
@@ -55,9 +56,14 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 
 
 def request_meta(
-    scope: Any, noted: frozenset[bytes] = NOTED
+    scope: Any, noted: frozenset[bytes] = NOTED, handed: HandedMemory | None = None
 ) -> tuple[bytes, dict[bytes, bytes] | None]:
-    """Look at the headers, once. `noted`: those that count; `NEGOTIATED` where the answer's form is the client's to choose.
+    """Look at the headers, once.
+
+    Args:
+        scope: ASGI scope.
+        noted: The headers that count; `NEGOTIATED` where the answer's form is the client's to choose.
+        handed: Memory that came beside the request.
 
     Returns:
         What a worker needs beside the body, encoded; empty for a plain JSON request. And the headers with which a client asks for
@@ -80,7 +86,7 @@ def request_meta(
             else:
                 wishes = {name: value} if wishes is None else {**wishes, name: value}
     query = scope["query_string"]
-    if not (content_type or query or request_id or traceparent or passed):
+    if not (content_type or query or request_id or traceparent or passed or handed):
         return b"", wishes
     meta = RequestMeta(
         content_type=content_type.decode("latin-1"),
@@ -88,6 +94,7 @@ def request_meta(
         headers=passed,
         request_id=request_id.decode("latin-1"),
         traceparent=traceparent.decode("latin-1"),
+        handed=handed,
     )
     return _encode_meta(meta), wishes
 

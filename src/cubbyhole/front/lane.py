@@ -37,6 +37,8 @@ from cubbyhole.front.withdrawal import NAME_BYTES
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cubbyhole.core.entries import Buffer
     from cubbyhole.front.desk import Desk
     from cubbyhole.front.exchange import Exchange, Waiter
@@ -85,6 +87,9 @@ class Lane:
         self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
         negotiates = len(desk.lit_apis[endpoint].answer_formats) > 1
         self._noted = NEGOTIATED if negotiates else NOTED
+        self.read_meta: Callable[[Any, frozenset[bytes]], Any] = (
+            request_meta  # another one where requests come another way: handover.py
+        )
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi
@@ -100,7 +105,7 @@ class Lane:
         try:
             exchange = self._admit(scope)
             body = await self._read(scope, receive, exchange, received_ns)
-            meta, wishes = request_meta(scope, self._noted)
+            meta, wishes = self.read_meta(scope, self._noted)
             waiter = self._submit(exchange, scope, body, meta, wishes, received_ns, receive)
         except ClientLeft:
             return None

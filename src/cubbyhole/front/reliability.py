@@ -36,6 +36,7 @@ class ReliabilityOptions(TypedDict, total=False):
         recycle_after_requests: A worker finishes and is replaced after about so many requests (of several, each after a few per cent
             more than the one before, so that they do not end together).
         recycle_above: The same for a worker with more memory of its own: bytes, or text such as "2GiB". Linux.
+        handover: Clients of the same user on this machine may hand arrays over by descriptor (`cubbyhole.LocalClient`).
     """
 
     priorities: bool
@@ -46,6 +47,7 @@ class ReliabilityOptions(TypedDict, total=False):
     max_queue: int | None
     recycle_after_requests: int | None
     recycle_above: str | int | None
+    handover: bool
 
 
 def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,10 +75,13 @@ def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
 def recycling(
     endpoints: tuple[EndpointSettings, ...], options: Mapping[str, Any]
 ) -> tuple[EndpointSettings, ...]:
-    """Return the settings of all APIs, with the requests after which their workers are replaced."""
+    """Return the settings of all APIs, with the requests after which their workers are replaced, and whether memory is handed over."""
     name = "recycle_after_requests"
     count = _count(name, options.get(name))
-    return tuple(structs.replace(one, recycle_after_requests=count) for one in endpoints)
+    handover = bool(options.get("handover", False))
+    return tuple(
+        structs.replace(one, recycle_after_requests=count, handover=handover) for one in endpoints
+    )
 
 
 def _limit_s(name: str, value: Any) -> float:

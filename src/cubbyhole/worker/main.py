@@ -19,6 +19,7 @@ import os
 import select
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -152,11 +153,25 @@ def open_workplace(arguments: WorkerArguments) -> Workplace:
     beat = roster.beat
     port = arguments.channel.worker(arguments.index, arguments.endpoint)
     reserve = port.reserve if arguments.channel.capabilities.in_place else None
+    runner = Runner(
+        arguments.lit_api,
+        arguments.callbacks,
+        arguments.parse_form,
+        reserve,
+        handover=arguments.settings.handover,
+    )
+    memories = runner.memories
+
+    def beat_and_tidy() -> None:
+        beat(cell, now_ns())
+        if memories is not None:
+            memories.expire(time.monotonic())
+
     return Workplace(
         port,
-        Runner(arguments.lit_api, arguments.callbacks, arguments.parse_form, reserve),
+        runner,
         arguments.settings,
-        lambda: beat(cell, now_ns()),
+        beat_and_tidy,
         arguments.number,
         arguments.callbacks,
     )

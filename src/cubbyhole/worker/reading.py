@@ -161,6 +161,14 @@ _RAW: dict[Any, Reader] = {
 }
 
 
+def asked_by(hook: Callable[..., Any]) -> str:
+    """Return what a decode_request asks for of arrays that were handed over: as `formats.reading.Asked`, or "raw"."""
+    _, annotation = _first_parameter(hook)
+    if isinstance(annotation, Hashable) and annotation in {memoryview, bytes, bytearray}:
+        return "raw"
+    return _asked_for(annotation) or "value"
+
+
 def _asked_for(annotation: Any) -> Asked | None:
     """What an annotation asks for, if it is arrays; by names, so that neither numpy nor torch is imported for it."""
     if typing.get_origin(annotation) is dict:

@@ -19,7 +19,7 @@ from cubbyhole.core.entries import Failure, RequestMeta, Result
 from cubbyhole.worker.answers import chunk_encoder, encode_answer, encode_negotiated
 from cubbyhole.worker.failures import failure_of
 from cubbyhole.worker.hooks import Events, Hook
-from cubbyhole.worker.reading import decode_meta, reader_for
+from cubbyhole.worker.reading import asked_by, decode_meta, reader_for
 from cubbyhole.worker.rooms import Rooms
 from cubbyhole.worker.task import Raised, Task
 from cubbyhole.worker.threads import in_thread, thread_iterator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.callbacks import Callback
     from cubbyhole.api.lit_api import LitAPI
     from cubbyhole.core.entries import ClaimedEntry
+    from cubbyhole.worker.handed import Memories
     from cubbyhole.worker.reading import ParseForm
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class SyncRunner:
         callbacks: list[Callback] | None = None,
         parse_form: ParseForm | str | None = None,
         reserve: Callable[[int], Any] | None = None,
+        *,
+        handover: bool = False,
     ) -> None:
         self.lit_api = lit_api
         self.spec = lit_api.spec
@@ -62,6 +65,11 @@ class SyncRunner:
         self.negotiated = formats if formats != ("json",) and self.spec is None else None
         raw = self.spec is None and formats in (("json",), ("raw",))
         self.rooms = Rooms(reserve, with_head=not raw)
+        self.memories: Memories | None = None
+        if handover and self.spec is None:
+            from cubbyhole.worker.handed import Memories  # with numpy
+
+            self.memories = Memories(asked_by(lit_api.decode_request))
         self.answer: Callable[[ClaimedEntry], Result | Failure] = self._answer
         if self._is_plain():
             self.answer = self._plain_answer()
@@ -99,7 +107,8 @@ class SyncRunner:
     def _is_plain(self) -> bool:
         hooks = (self.decode_hook, self.predict_hook, self.encode_hook)
         simple = all(hook.plain and not hook.is_async for hook in hooks)
-        return simple and self.spec is None and self.events.silent and self.negotiated is None
+        usual = self.negotiated is None and self.memories is None
+        return simple and self.spec is None and self.events.silent and usual
 
     def _plain_answer(self) -> Callable[[ClaimedEntry], Result | Failure]:
         """The common case without anything that it does not need: 2 us of our own for each request (bench: runner)."""
@@ -146,7 +155,10 @@ class SyncRunner:
 
     def open_requests(self, task: Task) -> list[Any]:
         """Read the body: the requests of its choices, each with its context."""
-        task.request = self.read(task.entry.body, task.entry.meta)
+        if self.memories is None:
+            task.request = self.read(task.entry.body, task.entry.meta)
+        else:
+            task.request = self.memories.read(task, self.read)
         spec = self.spec
         if spec is None:
             task.contexts.append({})
@@ -190,6 +202,10 @@ class SyncRunner:
 
     def render(self, task: Task, outputs: list[Any]) -> Result:
         """Make final bytes of what was encoded for each choice."""
+        if self.memories is not None and task.room is not None:
+            handed = self.memories.render_for(task.room, outputs[0])
+            if handed is not None:
+                return self.rooms.settle(handed, None)
         if self.negotiated is not None:
             result = encode_negotiated(outputs[0], task.entry.meta, self.negotiated)
         elif self.spec is None:
