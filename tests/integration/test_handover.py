@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import fcntl
 import gc
+import mmap
 import os
 import socket
 from pathlib import Path
@@ -262,13 +263,17 @@ def test_no_descriptor_stays_with_the_server(served: Served, port: int) -> None:
 
 
 def test_a_client_that_leaves_takes_its_request_along(port: int) -> None:
-    fd = memfd(4096)
+    given, out = memfd(4096), memfd(4096)
+    seen = np.frombuffer(mmap.mmap(out, 4096), np.float32)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
         peer.connect(address(port))
-        socket.send_fds(peer, [msgspec.msgpack.encode(Ask("/slow", [tensor()]))], [fd])
-    os.close(fd)
-    with ls.LocalClient(port) as client:
-        poll_until(lambda: client.predict(None, "/slow") == ["cancelled"])
+        socket.send_fds(
+            peer, [msgspec.msgpack.encode(Ask("/slow", [tensor()], out=True))], [given, out]
+        )
+        poll_until(lambda: seen[0] == 1, timeout_s=40)  # another test's may run before
+    poll_until(lambda: seen[0] == 2)
+    os.close(given)
+    os.close(out)
 
 
 def test_a_second_request_before_the_answer_ends_the_connection(port: int) -> None:
