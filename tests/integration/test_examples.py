@@ -173,6 +173,55 @@ def test_a_language_model_chats_through_openais_client(
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
+def client_says(script: str, *arguments: str) -> str:
+    """Run a script of examples/clients as its user would; what it prints."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "clients" / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_scripts_for_triton_need_another_url_only(
+    wait_until: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tritonclient.http")
+    pytest.importorskip("tritonclient.grpc")
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        grpc_port = sock.getsockname()[1]
+    monkeypatch.setenv("GRPC_PORT", str(grpc_port))
+    with running("triton_digits.py", wait_until, tmp_path / "log", ready_s=40.0) as http:
+        by_http = client_says("triton_http.py", "-u", f"127.0.0.1:{http.base_url.port}")
+        by_grpc = client_says("triton_grpc.py", "-u", f"127.0.0.1:{grpc_port}")
+    digits, labels = (
+        line.split()[1:] for line in by_http.splitlines() if line[:6] in {"digits", "labels"}
+    )
+    assert sum(a == b for a, b in zip(digits, labels, strict=True)) >= 5
+    assert "refused: Input 'pixels' has shape [1, 3], the model takes [-1, 64]." in by_http
+    right = re.search(r"stream: (\d+) of 200 right", by_grpc)
+    assert right is not None
+    assert int(right[1]) > 180
+
+
+@pytest.mark.timeout(120)
+def test_scripts_for_openai_need_another_url_only(
+    wait_until: Callable[..., Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("openai")
+    with running("openai_library.py", wait_until, tmp_path / "log", ready_s=40.0) as http:
+        url = f"http://127.0.0.1:{http.base_url.port}/v1"
+        chat = client_says("openai_chat.py", "--base-url", url)
+        search = client_says("openai_embeddings.py", "--base-url", url)
+    said = "A worker holds the model and runs it."
+    assert [line.partition(":")[2].strip() for line in chat.splitlines()] == [said, said]
+    assert search.splitlines()[0].endswith("The kitten sleeps on the carpet.")
+
+
 def test_every_example_has_a_test_here() -> None:
     text = Path(__file__).read_text()
     assert [name for name in EXAMPLES if f'running("{name}"' not in text] == []

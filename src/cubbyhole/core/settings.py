@@ -59,6 +59,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         receive_timeout_s: How long a client may take to send a request's head, and its body; inf: no limit.
         max_queue: Requests under way over all fronts, waiting or running; None: what the slots hold.
         recycle_above_bytes: A worker with more memory of its own is replaced; None: never.
+        grpc_port: Where fronts also speak the Open Inference Protocol over gRPC; None: nowhere.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -81,6 +82,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     receive_timeout_s: float = 60.0
     max_queue: int | None = None
     recycle_above_bytes: int | None = None
+    grpc_port: int | None = None
     model_metadata: Any = None
 
     @property

@@ -5,7 +5,7 @@ Off unless `LitServer(handover=True)`. The socket has a name in Linux's abstract
 of this user (and root) only: the kernel says who is at the other end. The API key, limits, priorities, time-outs and failure
 records are those of HTTP, as a request takes the same `Lane`. User middlewares do not see it.
 
-Flow:  connection -> Ask, memfds -> check -> Lane.answer -> Reply (and a memfd)
+Flow:  connection -> Ask, memfds -> check -> calls.py -> Lane.answer -> Reply (and a memfd)
 Owns:  the listening socket (made by the supervisor before it forks the fronts), this front's connections and their descriptors.
 See:   core/handed.py, worker/handed.py, docs/guide/handover.md
 """
@@ -35,6 +35,7 @@ from cubbyhole.core.handed import (
     check_memory,
     check_tensor,
 )
+from cubbyhole.front.calls import Question, call
 from cubbyhole.front.intake import request_meta
 from cubbyhole.front.lane import Lane
 
@@ -181,7 +182,11 @@ class _Connection:
                 text = f"No API at {ask.path[:200]!r} takes handed memory: streams, specs and APIs with authorize are served over HTTP."
                 await self._reply(404, "application/json", _detail(text), {})
                 return
-            await _Exchange(ask, handed, self._left, self._reply).run(lane)
+            answered = await call(lane, _question(ask, handed), self._left)
+            if answered is not None:
+                await self._reply(
+                    answered.status, answered.content_type, answered.body, answered.headers
+                )
         except CubbyholeError as error:
             await self._reply(error.status, "application/json", _detail(str(error)), {})
         finally:
@@ -231,55 +236,11 @@ class _Connection:
             _close_all(fds)
 
 
-class _Exchange:
-    """One request through a lane: ASGI on the one side, a reply on the other."""
-
-    def __init__(self, ask: Ask, handed: HandedMemory, left: asyncio.Event, reply: Any) -> None:
-        self._ask = ask
-        self._handed = handed
-        self._left = left
-        self._reply = reply
-        self._begun = False
-        self._head: Any = None
-        self._parts: list[Any] = []
-
-    async def run(self, lane: Lane) -> None:
-        headers = [
-            (name.encode("latin-1"), self._ask.headers[name].encode("latin-1", "replace"))
-            for name in _HEADERS
-            if name in self._ask.headers
-        ]
-        if self._ask.content_type:
-            headers.append((b"content-type", self._ask.content_type.encode("latin-1", "replace")))
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": "POST",
-            "path": self._ask.path,
-            "headers": headers,
-        }
-        scope |= {"query_string": b"", "handed": self._handed}
-        await lane.answer(scope, self._receive, self._send)
-        if self._head is None:  # the client left
-            return
-        named = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in self._head["headers"]
-        }
-        content_type = named.pop("content-type", "")
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        await self._reply(self._head["status"], content_type, body, named)
-
-    async def _receive(self) -> Any:
-        if not self._begun:
-            self._begun = True
-            return {"type": "http.request", "body": self._ask.body, "more_body": False}
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self._head = message
-        elif message.get("body"):
-            self._parts.append(message["body"])
+def _question(ask: Ask, handed: HandedMemory) -> Question:
+    headers = {name: ask.headers[name] for name in _HEADERS if name in ask.headers}
+    if ask.content_type:
+        headers["content-type"] = ask.content_type
+    return Question(ask.path, ask.body, headers, {"handed": handed})
 
 
 def handed_meta(scope: Any, noted: frozenset[bytes]) -> Any:

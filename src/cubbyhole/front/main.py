@@ -26,7 +26,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.app import FrontApp
 from cubbyhole.front.desk import Place
-from cubbyhole.front.routes import fast_lanes
+from cubbyhole.front.routes import fast_lanes, processes_ready
 from cubbyhole.front.times import SlowHeaders
 
 if TYPE_CHECKING:
@@ -122,6 +122,17 @@ def make_server(arguments: FrontArguments) -> FrontServer:
     desk.place = Place(arguments.index, arguments.channel, arguments.roster)
     desk.shut_down = arguments.shut_down
     lanes = fast_lanes(server.app, desk, server.own_middlewares)
+    if arguments.settings.grpc_port is not None:
+        from cubbyhole.front.grpc_service import (
+            grpc_lifespan,  # heavy, and only for who asks for it
+        )
+
+        address = str(options.get("host", "127.0.0.1"))
+        desk.lifespans.append(
+            grpc_lifespan(
+                desk, address, arguments.settings.grpc_port, lambda: processes_ready(desk)
+            )
+        )
     desk.fast_paths = frozenset(lanes)
     root_path = options.get("root_path", "")
     # Forwarded headers matter to user routes only: their cost stays off the fast lane.

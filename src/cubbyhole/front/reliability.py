@@ -8,11 +8,12 @@ See:   docs/reliability.md
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from msgspec import structs
 
-from cubbyhole.front.options import payload_bytes
+from cubbyhole.front.options import check_port, payload_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ class ReliabilityOptions(TypedDict, total=False):
         recycle_after_requests: A worker finishes and is replaced after about so many requests (of several, each after a few per cent
             more than the one before, so that they do not end together).
         recycle_above: The same for a worker with more memory of its own: bytes, or text such as "2GiB". Linux.
+        grpc_port: Serve APIs with an `OIPSpec` over gRPC, too, on this port of the same address. Needs `cubbyhole[grpc]`.
         handover: Clients of the same user on this machine may hand arrays over by descriptor (`cubbyhole.LocalClient`).
     """
 
@@ -48,6 +50,7 @@ class ReliabilityOptions(TypedDict, total=False):
     recycle_after_requests: int | None
     recycle_above: str | int | None
     handover: bool
+    grpc_port: int | None
 
 
 def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +71,7 @@ def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "execution_timeout_s": _limit_s("execution_timeout", options.get("execution_timeout")),
         "receive_timeout_s": _limit_s("receive_timeout", options.get("receive_timeout", 60.0)),
         "max_queue": _count("max_queue", options.get("max_queue")),
+        "grpc_port": _grpc_port(options.get("grpc_port")),
         "recycle_above_bytes": payload_bytes(options.get("recycle_above"), "recycle_above"),
     }
 
@@ -96,3 +100,15 @@ def _count(name: str, value: Any) -> int | None:
     if value is not None and (not isinstance(value, int) or value < 1):
         raise ValueError(f"{name} must be an integer >= 1, but got {value}")
     return value
+
+
+def _grpc_port(value: Any) -> int | None:
+    if value is None:
+        return None
+    if find_spec("grpc") is None or find_spec("google.protobuf") is None:
+        raise ValueError(
+            "grpc_port needs grpcio and protobuf, which are not installed: pip install 'cubbyhole[grpc]'."
+        )
+    if value == 0:
+        raise ValueError("grpc_port must be a port of your choice: all fronts listen on it.")
+    return check_port(value)

@@ -195,7 +195,7 @@ def _add_model_routes(
         spec.setup(desk.server)
         learn_readiness = getattr(spec, "learn_readiness", None)
         if learn_readiness is not None:
-            learn_readiness(lambda: _processes_ready(desk))
+            learn_readiness(lambda: processes_ready(desk))
     endpoints = [] if spec is None else spec.endpoints
     dependencies = [Depends(guard(lit_api))]
     for path, endpoint, methods in endpoints:
@@ -228,7 +228,7 @@ def _add_own_routes(app: FastAPI, desk: Desk, dependencies: list[Any]) -> None:
     settings = desk.settings
 
     async def health() -> Response:
-        ready = _processes_ready(desk) and await _apis_healthy(desk)
+        ready = processes_ready(desk) and await _apis_healthy(desk)
         return Response("ok", 200) if ready else Response("not ready", 503)
 
     async def info() -> dict[str, Any]:
@@ -285,7 +285,8 @@ def describe_server(desk: Desk) -> dict[str, Any]:
     }
 
 
-def _processes_ready(desk: Desk) -> bool:
+def processes_ready(desk: Desk) -> bool:
+    """Tell whether all workers are ready and nobody drains."""
     if desk.place is None or desk.exchange is None:
         return False
     roster = desk.place.roster

@@ -285,6 +285,10 @@ class OIPSpec(LitSpec):
         return JSONResponse({"error": "The server is not ready."}, 503, {"Retry-After": "1"})
 
     async def _metadata(self) -> Any:
+        return self.metadata()
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what the model takes and gives, as the protocol says it."""
         return {
             "name": self.name,
             "versions": [self.version],
