@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from cubbyhole._native._dict cimport *
 from cubbyhole._native._segment cimport (
-    CBH_AGAIN, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
+    CBH_AGAIN, CBH_FULL, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
 )
 
 cdef extern from *:
@@ -144,7 +144,7 @@ cdef tuple as_row(cbh_view *v):
 
 cdef list sum_counters(Segment segment):
     cdef int i
-    return [counter_sum(&segment.c, i) for i in range(12)]
+    return [counter_sum(&segment.c, i) for i in range(13)]
 
 
 cdef class FrontEnd:
@@ -198,6 +198,8 @@ cdef class FrontEnd:
                 reserved.block = body.block
             else:   # the slot holds it now, by the same bit: it is dropped with the slot
                 self.entries.segment.holds.pop(body.block, None)
+        if code == CBH_FULL and not self.entries.d.free_count:
+            raise self.words.no_slot(self.entries.d.per_front)
         if code < 0:
             raise self.words.refuse(code, body.bytes, self.entries)
 
@@ -210,7 +212,7 @@ cdef class FrontEnd:
     def collect(self):
         cdef uint32_t slots[MAX_DRAIN]
         cdef uint32_t count = cbh_drain(&self.entries.d, slots, MAX_DRAIN), i, phase
-        cdef uint64_t state
+        cdef uint64_t state, now = cbh_now_ns() if count else 0  # one look at the clock for all that are over now
         cdef cbh_slot *slot
         cdef list found = []
         cdef object collected = self.words.collected
@@ -226,20 +228,20 @@ cdef class FrontEnd:
             if cbh_flags_of(state) & CBH_CANCELLED:
                 if phase != CBH_STREAMING:
                     self.streams.pop(slot.id, None)
-                    cbh_slot_free(&self.entries.d, slots[i], state, False)
+                    cbh_slot_free(&self.entries.d, slots[i], state, False, now)
                 continue
             if phase == CBH_STREAMING or cbh_untag(slot.stream, state):
                 self.streams[slot.id] = slots[i]
                 found.append(collected(slot.id, None))
                 continue
             times = (slot.received_ns, slot.ready_ns, slot.claimed_ns, slot.first_chunk_ns, slot.done_ns)
-            item = collected(slot.id, self.final(slots[i], state), times)
+            item = collected(slot.id, self.final(slots[i], state, now), times)
             if phase == CBH_FAILED and slot.claimed_ns:  # who held it; the slot's words stay until we submit again
                 item.worker, item.attempt = <int>cbh_place_of(state) - <int>self.entries.d.fronts, slot.attempt
             found.append(item)
         return found
 
-    cdef object final(self, uint32_t index, uint64_t state):
+    cdef object final(self, uint32_t index, uint64_t state, uint64_t now):
         """Take the outcome of a finished slot out, and free the slot."""
         cdef cbh_dict *d = &self.entries.d
         cdef Segment segment = self.entries.segment
@@ -266,7 +268,7 @@ cdef class FrontEnd:
                     body = memoryview(segment.lease(block, result.body_from, result.body_bytes))
                     kept = True
                 outcome = self.words.result(body, result.status, meta)
-        cbh_slot_free(d, index, state, kept)
+        cbh_slot_free(d, index, state, kept, now)
         return outcome
 
     def take_chunks(self, uint64_t request_id):
@@ -298,12 +300,16 @@ cdef class FrontEnd:
         cbh_stream_taken(d, index, state, cursor)
         if cbh_phase_of(state) >= CBH_DONE:
             del self.streams[request_id]
-            end = self.final(index, state)
+            end = self.final(index, state, cbh_now_ns())
         return self.words.taken(chunks, head, end)
 
     def cancel(self, uint64_t request_id):
         self.streams.pop(request_id, None)
-        return cbh_cancel(&self.entries.d, request_id) == CBH_OK
+        return cbh_cancel(&self.entries.d, request_id, False) == CBH_OK
+
+    def expire(self, uint64_t request_id):
+        self.streams.pop(request_id, None)
+        return cbh_cancel(&self.entries.d, request_id, True) == CBH_OK
 
     def fileno(self):
         return self.entries.d.bells[self.place]
@@ -518,6 +524,9 @@ cdef class WorkerEnd:
             return self.entries.segment.reserve(size_bytes, CBH_RESULT_HEADER, CBH_RESULT_BACK)
         except self.words.core_error as error:
             raise self.words.refuse(error.code, size_bytes, self.entries) from error
+
+    def count_batch(self, uint32_t size, double wait_s):
+        cbh_count_batch(&self.entries.d, self.endpoint, size, <uint64_t>(wait_s * 1e9) if 0 < wait_s < 1e9 else 0)
 
     def listen(self):
         if self.listening:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from cubbyhole.channels.base import Capabilities, ChannelSettings
+from cubbyhole.channels.past import read_finished, read_histograms
 from cubbyhole.core.entries import (
     POISON_AFTER,
     Chunk,
@@ -34,18 +35,20 @@ from cubbyhole.core.errors import (
     ChannelFull,
     EntryTooLarge,
     NativeCoreMissing,
+    SlotsFull,
     StaleOwner,
     WrongLayout,
 )
 from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 try:
-    from cubbyhole._native import _entries, _segment
+    from cubbyhole._native import _entries, _history, _segment
 except ImportError as error:  # the package imports without it; whoever needs it is told
     raise NativeCoreMissing.because(error) from error
 
 if TYPE_CHECKING:
     from cubbyhole.channels.base import FrontPort, Role, WorkerPort
+    from cubbyhole.core.history import EndpointHistograms, FinishedEntry
 
 SLOT_GROUP = 64  # slots are given out in words of 64 bits
 WARM_BYTES = 1 << 20  # faulted in at start: fresh pages cost 7 to 30 times a copy
@@ -77,8 +80,8 @@ def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:
     if name == "full":
         used, blocks = entries.segment.usage()
         text = (
-            f"No room for {size_bytes:,} bytes: all slots are taken, or {used:,} of {arena:,} bytes of the arena are in use "
-            f"({blocks} blocks). Try again, add workers, or raise slots= or arena_bytes=."
+            f"No room for {size_bytes:,} bytes: {used:,} of {arena:,} bytes of the arena are in use ({blocks} blocks). "
+            "Try again, add workers, or raise arena_bytes=."
         )
     elif name == "too_large":
         text = f"{size_bytes:,} bytes do not fit the arena of {arena:,} bytes. Raise arena_bytes= or send a reference."
@@ -89,6 +92,12 @@ def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:
     else:
         text = f"The channel refused ({name})."
     return ERRORS[name](text)
+
+
+def _no_slot(slots: int) -> SlotsFull:
+    return SlotsFull(
+        f"All {slots} slots of this front are taken. Try again, add workers, or raise slots=."
+    )
 
 
 def _explain(reason: str, worker: int, attempt: int) -> Failure:
@@ -119,6 +128,7 @@ class _Words:
     taken = Taken
     core_error = _segment.CoreError
     refuse = staticmethod(_refuse)
+    no_slot = staticmethod(_no_slot)
     explain = staticmethod(_explain)
     encode_failure = staticmethod(_encode_failure)
     decode_failure = staticmethod(_decode_failure)
@@ -129,7 +139,13 @@ class SharedMemoryChannel:
 
     kind = "shm"
     capabilities = Capabilities(
-        zero_copy=True, ranks=True, credit=True, visible=True, cancels_queued=True, in_place=True
+        zero_copy=True,
+        ranks=True,
+        credit=True,
+        visible=True,
+        cancels_queued=True,
+        in_place=True,
+        history=True,
     )
 
     def __init__(self, settings: ChannelSettings, fd: int, bells: list[int]) -> None:
@@ -137,6 +153,7 @@ class SharedMemoryChannel:
         self._fd = fd
         self._bells = bells
         self._observer: Any = None  # mapped when somebody looks
+        self._past: Any = None
 
     @classmethod
     def create(cls, settings: ChannelSettings) -> SharedMemoryChannel:
@@ -185,6 +202,11 @@ class SharedMemoryChannel:
             self._observer = self._open()
         return self._observer
 
+    def _look_back(self) -> Any:
+        if self._past is None:
+            self._past = _history.History(self._look().segment)
+        return self._past
+
     def _place(self, role: Role, index: int) -> int:
         return index if role == "front" else self.settings.fronts + index
 
@@ -214,6 +236,15 @@ class SharedMemoryChannel:
         row = self._look().find(request_id)
         return None if row is None else _snapshot(row, self.settings.fronts)
 
+    def histograms(self) -> list[EndpointHistograms]:
+        """Return how long the requests of each endpoint were in each phase, and how large they were."""
+        past = self._look_back()
+        return [read_histograms(past, _history, n) for n in range(self.settings.endpoints)]
+
+    def history(self) -> list[FinishedEntry]:
+        """Return the last entries that are over, oldest first: as far as they are kept, failures longer."""
+        return read_finished(self._look_back(), self.settings.fronts)
+
     def statistics(self) -> ChannelStatistics:
         """Return counters over all processes, and what is held now."""
         look = self._look()
@@ -238,6 +269,7 @@ class SharedMemoryChannel:
             result_bytes_total=n[9],
             copied_bytes_total=n[10],
             expired_total=n[11],
+            retried_total=n[12],
             arena_bytes=look.segment.arena_bytes,
             arena_used_bytes=used_bytes,
             blocks_used=blocks,
@@ -245,7 +277,7 @@ class SharedMemoryChannel:
 
     def close(self) -> None:
         """Close this process's descriptors; the memory goes with the last process that maps it."""
-        self._observer = None
+        self._observer = self._past = None
         for fd in (self._fd, *self._bells):
             os.close(fd)
         self._fd, self._bells = -1, []
