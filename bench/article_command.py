@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import machine, plots, servers_command, tables, targets
+from bench import machine, plots, servers_command, targets
 from bench.budget import Budget
 from bench.channels_command import KINDS, environment_of, job_in_process, loadable
 from bench.contenders import CONTENDERS, WORKLOADS
 from bench.venvs import ROOT, ensure, versions
+from cubbyhole.measuring import tables
 
 _KIB, _MIB = 1 << 10, 1 << 20
 SIZES = [64, 4 * _KIB, 64 * _KIB, _MIB, 16 * _MIB, 64 * _MIB]

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.article_worker import hold, nested, onlook, serve_asked, serve_slowly
-from bench.channel_run import Front, loop_factory
-from bench.channel_worker import STOP, serve
-from bench.figures import percentile
-from bench.processes import cpu_by_process_s, tree
 from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
+from cubbyhole.measuring.channel_run import Front, loop_factory
+from cubbyhole.measuring.channel_worker import STOP, serve
+from cubbyhole.measuring.processes import CpuMeter, tree
+from cubbyhole.measuring.tables import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -93,7 +93,7 @@ async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None
             for _ in range(3):
                 await once()
             pids = tree(os.getpid())
-            before, faults = cpu_by_process_s(os.getpid()), _faults(pids)
+            meter, faults = CpuMeter([worker.pid]), _faults(pids)
             copied = channel.statistics().copied_bytes_total
             begun, times = time.perf_counter(), []
             while len(times) < 5 or time.perf_counter() - begun < job["seconds"]:
@@ -101,10 +101,9 @@ async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None
                 if not await once():
                     raise ValueError("an answer differs from its request")
                 times.append(time.perf_counter_ns() - at)
-            after = cpu_by_process_s(os.getpid())
             count = len(times)
+            cpu = meter.per_message_us(count)
             times.sort()
-            used = {p: after[p] - before.get(p, 0.0) for p in after}
             copied = channel.statistics().copied_bytes_total - copied
             records.append(
                 {
@@ -112,9 +111,7 @@ async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None
                     "shape": shape,
                     "size_bytes": size,
                     "p50_us": percentile(times, 0.5) / 1e3,
-                    "cpu_us": 1e6 * sum(used.values()) / count,
-                    "front_cpu_us": 1e6 * used[os.getpid()] / count,
-                    "worker_cpu_us": 1e6 * used.get(worker.pid, 0.0) / count,
+                    **cpu,
                     "faults": (_faults(pids) - faults) / count,
                     "channel_copies": copied / count / size,
                 }
@@ -306,14 +303,12 @@ async def concurrency(channel: Channel, job: dict[str, Any], records: Records) -
                     raise ValueError("an answer differs from its request")
                 times.append(time.perf_counter_ns() - at)  # noqa: B023
 
-        before, begun = cpu_by_process_s(os.getpid()), time.perf_counter()
+        meter, begun = CpuMeter([w.pid for w in workers]), time.perf_counter()
         await asyncio.gather(*(one(n) for n in range(in_flight)))
         took = time.perf_counter() - begun
-        after = cpu_by_process_s(os.getpid())
-        used = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
         count = len(times)
+        cpu = meter.per_message_us(count)
         times.sort()
-        own = used.pop(os.getpid(), 0.0)
         records.append(
             {
                 "case": f"{in_flight}-in-flight-{job['workers']}-workers",
@@ -322,11 +317,7 @@ async def concurrency(channel: Channel, job: dict[str, Any], records: Records) -
                 "round_trips_per_s": count / took,
                 "p50_us": percentile(times, 0.5) / 1e3,
                 "p99_us": percentile(times, 0.99) / 1e3,
-                "front_cpu_us": 1e6 * own / count,
-                "worker_cpu_us": 1e6 * sum(used.get(w.pid, 0.0) for w in workers) / count,
-                "other_cpu_us": 1e6
-                * sum(t for p, t in used.items() if p not in {w.pid for w in workers})
-                / count,
+                **cpu,
             }
         )
     for worker in workers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.tables import number
+from cubbyhole.measuring.tables import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import machine, plots, tables
+from bench import machine, plots
 from bench.channels_command import environment_of, job_in_process
 from bench.dict_stores import STORES
 from bench.venvs import ROOT, ensure, versions
+from cubbyhole.measuring import tables
 
 if TYPE_CHECKING:
     import argparse

@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import article_command, channels_command, dict_command, servers_command, tables
+from bench import article_command, channels_command, dict_command, servers_command, targets
 from bench.article_words import losses, statements
 from bench.machine import RESULTS
 from bench.venvs import ROOT
@@ -71,7 +71,7 @@ def _filled(match: re.Match[str], path: Path) -> str:
         lines = losses(result) if match[3] == "losses" else statements(result, match[3])
         return f"{match[1]}\n" + "\n".join(lines) + f"\n\n{match[4]}"
     if match[3]:
-        table = tables.verdict_table(result["targets"], markdown=True)
+        table = targets.table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
     plot = path.parent / "images" / f"bench-{match[2]}.svg"
     plot.parent.mkdir(exist_ok=True)

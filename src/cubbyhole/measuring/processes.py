@@ -5,7 +5,8 @@ CPU is read from the process's own CPU clock (nanoseconds, threads that ended in
 `utime`+`stime` in /proc, whose ticks of 10 ms are coarser than an idle server's use in a second.
 PSS shares a page fairly among the processes that map it, so it can be summed.
 
-Owns:  nothing.
+Flow:  channel_run.py -> **CpuMeter**; jobs.py -> **end_tree**; bench/ -> the rest
+Owns:  nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -55,6 +56,26 @@ def cpu_s(pid: int) -> float:
 def cpu_by_process_s(root: int) -> dict[int, float]:
     """Return the CPU seconds of each process of a tree."""
     return {pid: cpu_s(pid) for pid in tree(root)}
+
+
+class CpuMeter:
+    """What a message costs each process of this process's tree, from here on: the front is this process."""
+
+    def __init__(self, workers: list[int]) -> None:
+        self._workers = set(workers)
+        self._before = cpu_by_process_s(os.getpid())
+
+    def per_message_us(self, count: int) -> dict[str, float]:
+        """Return `cpu_us` and, of it, the front's, the workers' and all others' (a manager's process), for each of `count` messages."""
+        after = cpu_by_process_s(os.getpid())
+        spent = dict.fromkeys(("cpu_us", "front_cpu_us", "worker_cpu_us", "other_cpu_us"), 0.0)
+        for pid, total_s in after.items():
+            role = "worker" if pid in self._workers else "other"
+            name = "front_cpu_us" if pid == os.getpid() else f"{role}_cpu_us"
+            used_us = 1e6 * (total_s - self._before.get(pid, 0.0)) / max(count, 1)
+            spent[name] += used_us
+            spent["cpu_us"] += used_us
+        return spent
 
 
 def memory_mib(root: int) -> tuple[float, float]:

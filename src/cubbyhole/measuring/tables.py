@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs -> medians -> tables. Plain text for a terminal, Markdown for docs."""
+"""Runs -> medians -> tables. Plain text for a terminal, Markdown for docs.
+
+Flow:  runs -> **summarize** -> **cell** -> **grid**
+Owns:  nothing. Standard library only.
+"""
 
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from bench.targets import Summary
+# workload -> contender -> figure -> median, min, max, runs
+Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
+
+
+def percentile(values: list[int], share: float) -> float:
+    """Return the value below which `share` of the sorted values lie."""
+    return float(values[min(len(values) - 1, int(share * len(values)))]) if values else 0.0
 
 
 def summarize(runs: list[dict[str, Any]]) -> Summary:
@@ -43,6 +52,7 @@ def number(value: float) -> str:
 
 
 def cell(figure: dict[str, float] | None, *, spread: bool = True) -> str:
+    """Write a median, with least and most where there were several runs."""
     if figure is None:
         return "-"
     text = number(figure["median"])
@@ -79,16 +89,3 @@ def failures(runs: list[dict[str, Any]]) -> str:
         f"- {contender}, {workload}: failed {len(whys)} time{'s' * (len(whys) > 1)}: {whys[0]}"
         for (contender, workload), whys in told.items()
     )
-
-
-def verdict_table(verdicts: list[dict[str, Any]], *, markdown: bool = False) -> str:
-    rows = [
-        [
-            v["text"],
-            f"{number(v['value'])} {v['unit']}",
-            f"{v['sign']} {number(v['limit'])} {v['unit']}",
-            "ok" if v["reached"] else "missed",
-        ]
-        for v in verdicts
-    ]
-    return grid(["target", "measured", "limit", ""], rows, markdown=markdown)
