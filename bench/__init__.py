@@ -9,7 +9,7 @@ what the wheel measures too (`cubbyhole bench channels`) is in `cubbyhole.measur
 import sys
 from pathlib import Path
 
-_SOURCE = str(Path(__file__).resolve().parent.parent / "src")
-if _SOURCE not in sys.path:
-    # At the end: an installed Cubbyhole is measured, where there is one; without one the bench starts nevertheless.
-    sys.path.append(_SOURCE)
+_ROOT = Path(__file__).resolve().parent.parent
+if not Path(sys.prefix).is_relative_to(_ROOT / ".bench"):
+    # In a contender's environment what is installed there is measured; elsewhere nothing of ours need be installed.
+    sys.path.insert(0, str(_ROOT / "src"))

@@ -18,10 +18,12 @@ from typing import Any
 
 from bench import machine, plots, servers_command, targets
 from bench.budget import Budget
-from bench.channels_command import KINDS, environment_of, job_in_process, loadable
+from bench.channels_command import loadable, place_of
 from bench.contenders import CONTENDERS, WORKLOADS
 from bench.venvs import ROOT, ensure, versions
 from cubbyhole.measuring import tables
+from cubbyhole.measuring.channels import KINDS
+from cubbyhole.measuring.jobs import Place, job_in_process
 
 _KIB, _MIB = 1 << 10, 1 << 20
 SIZES = [64, 4 * _KIB, 64 * _KIB, _MIB, 16 * _MIB, 64 * _MIB]
@@ -133,9 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise SystemExit(
             f"bench: no claim {', '.join(unknown)}. There are: {', '.join(CLAIMS)}, servers."
         )
-    python = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
-    environment = environment_of(in_place=arguments.in_place)
-    kinds = loadable([k for k in arguments.only.split(",") if k], python, environment)
+    place = place_of(in_place=arguments.in_place)
+    kinds = loadable(arguments.only, place)
     budget = Budget.of_minutes(arguments.budget_minutes, claims, len(kinds))
     settings = {
         "repeat": arguments.repeat,
@@ -146,12 +147,14 @@ def run(arguments: argparse.Namespace) -> int:
     }
     result = {"kind": "article", "name": arguments.name, **machine.record(settings)}
     result["versions"] = {} if arguments.in_place else {"cubbyhole": versions("cubbyhole")}
-    servers = _Servers(kinds, python, arguments, budget) if "servers" in claims else None
+    servers = (
+        _Servers(kinds, Path(place.python), arguments, budget) if "servers" in claims else None
+    )
     if servers:
         servers.prepare()
     budget.start()
     result["runs"], result["left_out"] = _measure(
-        [c for c in claims if c in CLAIMS], kinds, arguments.repeat, budget, (python, environment)
+        [c for c in claims if c in CLAIMS], kinds, arguments.repeat, budget, place
     )
     result["summary"] = tables.summarize(result["runs"])
     if servers:
@@ -171,7 +174,7 @@ def _measure(
     kinds: list[str],
     repeat: int,
     budget: Budget,
-    how: tuple[Path, dict[str, str]],
+    where: Place,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Give each channel its turn at each claim; the order rotates. Returns the runs, and what had no room."""
     runs: list[dict[str, Any]] = []
@@ -190,7 +193,7 @@ def _measure(
                 asked = {**job, "claim": claim, "channel": kind}
                 if "seconds" in job:
                     asked["seconds"] = job["seconds"] * budget.scale
-                answer = job_in_process("bench.article_run", asked, job["limit_s"] + 30.0, *how)
+                answer = job_in_process("bench.article_run", asked, job["limit_s"] + 30.0, where)
                 runs += _records(claim, kind, turn, answer)
         budget.took(claim, time.monotonic() - begun)
     print(file=sys.stderr)

@@ -10,14 +10,14 @@ Flow:  __main__.py -> **dict_command.py** -> dict_run.py (one process for each s
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import machine, plots
-from bench.channels_command import environment_of, job_in_process
+from bench.channels_command import place_of
 from bench.dict_stores import STORES
-from bench.venvs import ROOT, ensure, versions
+from bench.venvs import ROOT, versions
 from cubbyhole.measuring import tables
+from cubbyhole.measuring.jobs import job_in_process
 
 if TYPE_CHECKING:
     import argparse
@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in [name for name in names if STORES[name].lacks()]:
         print(f"bench: {name} is left out: {STORES[name].lacks()}.", file=sys.stderr)
         names.remove(name)
-    ours = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
-    theirs = ensure("dicts")
+    ours = place_of(in_place=arguments.in_place)
+    theirs = place_of(in_place=False, venv="dicts")
     settings = {"repeat": arguments.repeat, "kills": arguments.kills, "seconds": arguments.seconds}
     result = {"kind": "dict", "name": arguments.name}
     result |= machine.record({**settings, "stores": names, "sizes": SIZES})
@@ -83,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "rounds": arguments.kills,
                 "seed": 1,
             }
-            python = ours if name == "SharedDict" else theirs
-            environment = environment_of(in_place=arguments.in_place)
+            place = ours if name == "SharedDict" else theirs
             limit_s = 120.0 + arguments.kills * 12.0
-            answer = job_in_process("bench.dict_run", job, limit_s, python, environment)
+            answer = job_in_process("bench.dict_run", job, limit_s, place)
             runs += _records(question, name, repeat, answer)
     print(file=sys.stderr)
     result["runs"] = runs
