@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.measuring.tables import number
+from cubbyhole.measuring.tables import grid, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 OURS = "shm"
+DICTIONARY = "SharedDict"
 _NOISE = 0.10  # below this share a difference is called none
 _UNITS = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")]
 
@@ -26,19 +27,21 @@ def medians(result: dict[str, Any], case: str, figure: str) -> dict[str, float]:
     return {name: f[figure]["median"] for name, f in contenders.items() if figure in f}
 
 
-def verdict(values: dict[str, float], what: str, unit: str, *, more: bool = False) -> str:
-    """Say how `shm` stands against the best and the worst of the others; empty if it was not measured or is alone."""
-    others = {name: value for name, value in values.items() if name != OURS}
-    if OURS not in values or not others:
+def verdict(
+    values: dict[str, float], what: str, unit: str, *, more: bool = False, us: str = OURS
+) -> str:
+    """Say how `us` stands against the best and the worst of the others; empty if it was not measured or is alone."""
+    others = {name: value for name, value in values.items() if name != us}
+    if us not in values or not others:
         return ""
-    ours = values[OURS]
+    ours = values[us]
     best = (max if more else min)(others, key=lambda name: others[name])
     worst = (min if more else max)(others, key=lambda name: others[name])
     tail = ""
     if worst != best:
         tail = f"; `{worst}` {number(others[worst])} {unit}"
     return (
-        f"{what}: `{OURS}` {number(ours)} {unit}, {_against(ours, best, others[best], unit, more=more)}"
+        f"{what}: `{us}` {number(ours)} {unit}, {_against(ours, best, others[best], unit, more=more)}"
         f"{tail}."
     )
 
@@ -215,6 +218,44 @@ def _servers(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _dict(result: dict[str, Any]) -> list[str]:
+    measured = result.get("dict", {})
+    if not measured:
+        return []
+    stores = {"summary": measured["summary"]}
+    lines = [f"Not available in this run: {why}." for why in measured["left_out"]]
+    for shape, size in (("bytes", 64), ("array", 1 << 20)):
+        for figure in ("set", "get"):
+            values = medians(stores, f"sizes:{shape}-{size}", f"{figure}_us")
+            what = f"{figure} of {size_text(size)}" + (" as an array" if shape == "array" else "")
+            lines.append(verdict(values, what, "us", us=DICTIONARY))
+    for case, words in (("own-keys", "each on a key of its own"), ("one-key", "all on one key")):
+        rates = medians(stores, f"contention:{case}", "pairs_per_s")
+        what = f"Four processes, {words}"
+        lines.append(verdict(rates, what, "set+get/s", more=True, us=DICTIONARY))
+        lost = medians(stores, f"contention:{case}", "lost_writers")
+        told = [f"`{name}` {number(value)}" for name, value in lost.items() if value]
+        if told:
+            lines.append(
+                f"Of these four, this many ended with an error or hung: {', '.join(told)}."
+            )
+    kills = sum(1 for _ in medians(stores, "death:writer-killed", "stuck"))
+    for figure, words in (
+        ("stuck", "the other processes could not go on"),
+        ("torn_or_lost", "a value was torn or lost"),
+    ):
+        told = [
+            f"`{name}` {value:g} of {medians(stores, 'death:writer-killed', 'rounds')[name]:g} times"
+            for name, value in medians(stores, "death:writer-killed", figure).items()
+            if value
+        ]
+        if kills:
+            lines.append(
+                f"After a writer was killed, {words}: " + (", ".join(told) or "with none") + "."
+            )
+    return lines
+
+
 _CLAIMS: dict[str, list[Callable[[dict[str, Any]], list[str]]]] = {
     "sizes": [_sizes, _growth],
     "blocking": [_blocking],
@@ -223,7 +264,23 @@ _CLAIMS: dict[str, list[Callable[[dict[str, Any]], list[str]]]] = {
     "access": [_access],
     "concurrency": [_concurrency],
     "servers": [_servers],
+    "dict": [_dict],
 }
+
+
+def across(result: dict[str, Any], claim: str, figure: str) -> str:
+    """Return one figure of a claim as a table: a line for each case, a column for each channel."""
+    names = result["settings"]["channels"]
+    rows = []
+    for case in result["summary"]:
+        values = medians(result, case, figure)
+        if case.startswith(f"{claim}:") and values:
+            label = case.partition(":")[2]
+            shape, _, size = label.rpartition("-")
+            words = f"{shape}, {size_text(int(size))}" if size.isdigit() else label
+            cells = [number(values[n]) if n in values else "-" for n in names]
+            rows.append([words.replace("-", " "), *cells])
+    return grid(["", *names], rows, markdown=True) if rows else ""
 
 
 def statements(result: dict[str, Any], claim: str) -> list[str]:

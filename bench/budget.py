@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 # seconds of one turn over one channel at full length, on two cores; for whole servers, over one contender
 GUESS_S = {
-    "sizes": 22.0,
+    "sizes": 30.0,
     "blocking": 6.0,
     "lag": 9.0,
     "visibility": 4.0,
@@ -20,6 +20,11 @@ GUESS_S = {
     "concurrency": 18.0,
 }
 SERVERS_GUESS_S = {"server noop": 9.0, "server raw": 9.0, "server stream": 6.0}
+STORES_GUESS_S = {
+    "dict sizes": 45.0,
+    "dict contention": 15.0,
+    "dict death": 90.0,
+}  # over all stores
 _PEERS = 2
 _LEAST_SCALE = 0.2
 
@@ -40,6 +45,8 @@ class Budget:
         guess_s = {c: GUESS_S[c] * channels for c in claims if c in GUESS_S}
         if "servers" in claims:
             guess_s |= {k: v * (channels + _PEERS) for k, v in SERVERS_GUESS_S.items()}
+        if "dict" in claims:
+            guess_s |= STORES_GUESS_S
         whole_s = sum(guess_s.values())
         scale = 1.0 if not minutes else min(1.0, max(_LEAST_SCALE, 60 * minutes / (whole_s or 1)))
         return cls(60 * minutes, scale, guess_s)
