@@ -14,12 +14,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench import dict_command, machine, plots, servers_command, targets
+from bench import dict_command, machine, plots, servers_command, tables, targets
 from bench.article_more import MORE
 from bench.budget import Budget
 from bench.channels_command import loadable, place_of
 from bench.venvs import ROOT, versions
-from cubbyhole.measuring import tables
 from cubbyhole.measuring.channels import KINDS
 from cubbyhole.measuring.jobs import job_in_process
 

@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import servers_command
+from bench import servers_command, tables
 from bench.contenders import CONTENDERS, WORKLOADS
 from bench.dict_command import QUESTIONS, SIZES, Peers
 from bench.dict_stores import STORES
 from bench.venvs import ROOT, ensure, versions
-from cubbyhole.measuring import tables
 
 if TYPE_CHECKING:
     from bench.budget import Budget

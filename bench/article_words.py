@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.measuring.tables import grid, number
+from bench.tables import grid, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable

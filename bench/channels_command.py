@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import machine, plots, targets
+from bench import machine, plots, tables, targets
 from bench.venvs import ROOT, ensure, versions
-from cubbyhole.measuring import channels, tables
+from cubbyhole.measuring import channels
 from cubbyhole.measuring.channels import KINDS, WORKLOADS
 from cubbyhole.measuring.jobs import Place
 
@@ -114,5 +114,5 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     parts = channels.report(result, markdown=markdown)
     if result["targets"]:
         title = "### targets" if markdown else "targets"
-        parts.append(f"{title}\n\n" + targets.table(result["targets"], markdown=markdown))
+        parts.append(f"{title}\n\n" + tables.verdict_table(result["targets"], markdown=markdown))
     return "\n\n".join(parts)

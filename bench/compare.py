@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import tables
 from bench.machine import RESULTS
 from bench.venvs import HOME
-from cubbyhole.measuring import tables
 
 if TYPE_CHECKING:
     import argparse

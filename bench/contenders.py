@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.job import Job
 from bench.load import Question
+from bench.processes import cpu_by_process_s, end_tree, tree
 from bench.venvs import HOME, ROOT, ensure
-from cubbyhole.measuring.processes import cpu_by_process_s, end_tree, tree
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bench import machine, plots
+from bench import machine, plots, tables
 from bench.channels_command import place_of
 from bench.dict_stores import STORES
 from bench.venvs import ROOT, versions
-from cubbyhole.measuring import tables
 from cubbyhole.measuring.jobs import job_in_process
 
 if TYPE_CHECKING:

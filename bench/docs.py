@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import article_command, channels_command, dict_command, servers_command, targets
+from bench import article_command, channels_command, dict_command, servers_command, tables
 from bench.article_words import across, losses, statements
 from bench.machine import RESULTS
 from bench.venvs import ROOT
@@ -90,7 +90,7 @@ def _filled(match: re.Match[str], path: Path) -> str:
     if match[2] == "article" and match[3] not in (None, "plot"):
         return f"{match[1]}\n{_claim(result, match[3])}\n\n{match[4]}"
     if match[3] == "targets":
-        table = targets.table(result["targets"], markdown=True)
+        table = tables.verdict_table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
     plot = path.parent / "images" / f"bench-{match[2]}.svg"
     plot.parent.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.job import CHUNKS
-from cubbyhole.measuring.processes import describe
+from bench.processes import describe
 from cubbyhole.measuring.tables import percentile
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.figures import summary
 from bench.job import CHUNKS, Job, Tally
-from cubbyhole.measuring.processes import cpu_by_process_s, machine_busy_s, memory_mib
+from bench.processes import cpu_by_process_s, machine_busy_s, memory_mib
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)

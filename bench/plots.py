@@ -7,7 +7,7 @@ import math
 from typing import Any
 from xml.sax.saxutils import escape
 
-from cubbyhole.measuring.tables import number
+from bench.tables import number
 
 _COLOURS = {
     "cubbyhole": "#0f766e",

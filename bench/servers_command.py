@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import machine, plots, targets
+from bench import machine, plots, tables, targets
 from bench.contenders import CONTENDERS, DEFAULT, WORKLOADS, Contender, Serving, Workload
 from bench.venvs import ROOT, ensure, versions
-from cubbyhole.measuring import tables
 
 if TYPE_CHECKING:
     import argparse
@@ -222,7 +221,9 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
             rows.append([name, *cells, ratio])
         parts.append(f"{bold}{title}\n\n" + tables.grid(head, rows, markdown=markdown))
     if result["targets"]:
-        parts.append(f"{bold}targets\n\n" + targets.table(result["targets"], markdown=markdown))
+        parts.append(
+            f"{bold}targets\n\n" + tables.verdict_table(result["targets"], markdown=markdown)
+        )
     told = tables.failures(result["runs"])
     if told:
         parts.append(f"{bold}Failed\n\n" + told)

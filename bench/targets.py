@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.measuring.tables import grid, number
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -226,17 +224,3 @@ def judge(targets: list[Target], summary: Summary) -> list[dict[str, Any]]:
             }
         )
     return verdicts
-
-
-def table(verdicts: list[dict[str, Any]], *, markdown: bool = False) -> str:
-    """Write the verdicts as a table."""
-    rows = [
-        [
-            v["text"],
-            f"{number(v['value'])} {v['unit']}",
-            f"{v['sign']} {number(v['limit'])} {v['unit']}",
-            "ok" if v["reached"] else "missed",
-        ]
-        for v in verdicts
-    ]
-    return grid(["target", "measured", "limit", ""], rows, markdown=markdown)

@@ -10,12 +10,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from bench import compare, plots, targets
+from bench import compare, plots, tables, targets
 from bench.job import Job
 from bench.load import Question, Run
+from bench.processes import cpu_s, tree
 
-from cubbyhole.measuring import tables
-from cubbyhole.measuring.processes import cpu_s, tree
 from cubbyhole.measuring.tables import percentile
 
 if TYPE_CHECKING:
