@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 # seconds of one turn over one channel at full length, on two cores; for whole servers, over one contender
 GUESS_S = {
-    "sizes": 30.0,
+    "sizes": 35.0,
     "blocking": 6.0,
     "lag": 9.0,
     "visibility": 4.0,
