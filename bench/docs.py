@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,8 @@ def _claim(result: dict[str, Any], claim: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for file in arguments.files:
-        path = Path(file)
-        path.write_text(_BLOCK.sub(lambda match, path=path: _filled(match, path), path.read_text()))
+    for path in map(Path, arguments.files):
+        path.write_text(_BLOCK.sub(partial(_filled, path=path), path.read_text()))
         print(f"{path} is up to date with bench/results/.")
     return 0
 

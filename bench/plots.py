@@ -21,6 +21,10 @@ _COLOURS = {
     "pipes": "#c2410c",
     "manager": "#7c3aed",
     "zmq": "#ca8a04",
+    "cubbyhole-sockets": "#2563eb",
+    "cubbyhole-pipes": "#fb923c",
+    "cubbyhole-manager": "#a78bfa",
+    "cubbyhole-zmq": "#ca8a04",
     "SharedDict": "#0f766e",
     "Manager().dict()": "#7c3aed",
     "lmdb": "#c2410c",
@@ -309,27 +313,36 @@ def article(result: dict[str, Any]) -> str:
     if stacks:
         height += 66.0 + max(len(bars) for _, bars in stacks) * (_BAR + _GAP)
     panels = _panels(result, wanted, order)
+    served, stores = result.get("servers"), result.get("dict")
+    if served:
+        shown = {"noop-32", "raw-4m", "stream-16"}
+        of_servers = [w for w in _SERVER_PANELS if w[0] in shown and w[1].endswith("_per_s")]
+        panels += _panels(served, of_servers, served["settings"]["contenders"])
+    if stores:
+        panels += _panels(stores, _STORE_PANELS, stores["settings"]["stores"])
     return sheet("The article's claims, measured", _subtitle(result), panels, drawn, height)
+
+
+_STORE_PANELS = [
+    (
+        "contention:own-keys",
+        "pairs_per_s",
+        "4 processes, each its own key, 1 KiB",
+        "set+get a second, more is better",
+    ),
+    (
+        "contention:one-key",
+        "pairs_per_s",
+        "4 processes, one key, 1 KiB",
+        "set+get a second, more is better",
+    ),
+    ("sizes:bytes-64", "get_us", "get of 64 B", "us, less is better"),
+    ("sizes:bytes-64", "set_us", "set of 64 B", "us, less is better"),
+    ("sizes:array-1048576", "get_us", "get of a 1 MiB array", "us, less is better"),
+    ("sizes:array-1048576", "set_us", "set of a 1 MiB array", "us, less is better"),
+]
 
 
 def dictionaries(result: dict[str, Any]) -> str:
     order = result["settings"]["stores"]
-    wanted = [
-        (
-            "contention:own-keys",
-            "pairs_per_s",
-            "4 processes, each its own key, 1 KiB",
-            "set+get a second, more is better",
-        ),
-        (
-            "contention:one-key",
-            "pairs_per_s",
-            "4 processes, one key, 1 KiB",
-            "set+get a second, more is better",
-        ),
-        ("sizes:bytes-64", "get_us", "get of 64 B", "us, less is better"),
-        ("sizes:bytes-64", "set_us", "set of 64 B", "us, less is better"),
-        ("sizes:array-1048576", "get_us", "get of a 1 MiB array", "us, less is better"),
-        ("sizes:array-1048576", "set_us", "set of a 1 MiB array", "us, less is better"),
-    ]
-    return sheet("Shared dictionaries", _subtitle(result), _panels(result, wanted, order))
+    return sheet("Shared dictionaries", _subtitle(result), _panels(result, _STORE_PANELS, order))
