@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="M",
-        help="measure for about so long: runs get shorter, repetitions fewer, what has no room is named (default: no limit)",
+        help="measure for about so long: runs get shorter, repetitions fewer, each claim is measured once at least (default: no limit)",
     )
     parser.add_argument(
         "--name", default="article", help="bench/results/NAME.json (default: %(default)s)"

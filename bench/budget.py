@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of a time budget is left, and what still has room in it.
 
-Every turn is measured once, if at all possible; a repetition only where its first one says that there is time. What runs for
-a fixed time is shortened to fit (`scale`).
+Every turn is measured once, whatever the budget: half a report is worth less than one that took longer. A repetition has room only where
+the first one says that there is time. What runs for a fixed time is shortened to fit (`scale`).
 """
 
 from __future__ import annotations
@@ -60,11 +60,9 @@ class Budget:
         return self.limit_s - (time.monotonic() - self.begun)
 
     def has_room(self, turn: str, *, first: bool) -> bool:
-        """Return whether a turn may run: a first one while there is time, another if all that is unseen fits as well."""
-        if not self.limit_s:
+        """Return whether a turn may run: the first one always, another if all that is unseen fits as well."""
+        if first or not self.limit_s:
             return True
-        if first:
-            return self.left_s() > 0
         unseen = sum(s for name, s in self.guess_s.items() if name not in self.seen)
         return self.left_s() > unseen * self.scale + self.guess_s[turn]
 

@@ -141,6 +141,14 @@ def test_what_is_unseen_goes_before_a_repetition() -> None:
     assert budget.has_room("sizes", first=False)
 
 
+def test_a_claim_is_measured_once_even_if_time_is_over() -> None:
+    budget = Budget.of_minutes(1.0, ["sizes", "access"], channels=1)
+    budget.start()
+    budget.begun -= 3600.0
+    assert budget.has_room("access", first=True)
+    assert not budget.has_room("access", first=False)
+
+
 def test_a_short_budget_shortens_runs_and_none_leaves_them_alone() -> None:
     claims = ["sizes", "concurrency", "servers", "dict"]
     assert Budget.of_minutes(0.0, claims, 5).scale == 1.0
