@@ -21,7 +21,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.article_worker import hold, nested, onlook, serve_asked, serve_slowly
+from bench.article_shapes import SHAPES
+from bench.article_worker import hold, onlook, serve_asked, serve_slowly
 from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.measuring.channel_run import Front, loop_factory
@@ -61,33 +62,11 @@ def _faults(pids: list[int]) -> int:
 
 async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None:
     """Claim 1, serialization: time, CPU, copies and page faults of a round trip against its size."""
-    import msgspec
-    import numpy as np
-
     front = Front(channel.front(0), asyncio.get_running_loop())
-    for place, shape in enumerate(("bytes", "array", "nested")):
-        mode = {"bytes": "echo", "array": "array", "nested": "nested"}[shape]
-        worker, pipe = (
-            _start(nested, channel, place)
-            if shape == "nested"
-            else _start(serve, channel, place, mode)
-        )
+    for place, (shape, (make, work, more, of_cpu)) in enumerate(SHAPES.items()):
+        worker, pipe = _start(work, channel, place, *more)
         for size in job["sizes"]:
-            row = {"text": "x" * 20, "numbers": [1.5, 2.5, 3.5, 4.5], "flag": True}
-            rows = [row] * max(1, size // len(msgspec.msgpack.encode(row)))
-            data = np.arange(size // 4, dtype=np.float32)
-            raw = data.tobytes()
-
-            async def once() -> bool:
-                if shape == "bytes":  # noqa: B023  (called before the loop goes on)
-                    got = await front.call(raw)  # noqa: B023
-                    return len(memoryview(got)) == size and bytes(memoryview(got)[-8:]) == raw[-8:]  # noqa: B023
-                if shape == "array":  # noqa: B023
-                    array = np.frombuffer(await front.call(data.data.cast("B")), np.float32)  # noqa: B023
-                    return bool(array.size == data.size and array[-1] == data[-1])  # noqa: B023
-                body = msgspec.msgpack.encode(rows)  # noqa: B023
-                return bool(msgspec.msgpack.decode(await front.call(body)) == rows)  # noqa: B023
-
+            once = make(front, size)
             large = size > 4 << 20
             least = 5 if not large else 2 if shape == "nested" else 3  # nested: seconds for a turn
             for _ in range(1 if large else 3):
@@ -97,12 +76,9 @@ async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None
             copied = channel.statistics().copied_bytes_total
             begun, times = time.perf_counter(), []
             while len(times) < least or time.perf_counter() - begun < job["seconds"]:
-                at = time.perf_counter_ns()
-                if not await once():
-                    raise ValueError("an answer differs from its request")
-                times.append(time.perf_counter_ns() - at)
+                times.append(await once())
             count = len(times)
-            cpu = meter.per_message_us(count)
+            cpu = meter.per_message_us(count) if of_cpu else {}
             times.sort()
             copied = channel.statistics().copied_bytes_total - copied
             records.append(

@@ -78,6 +78,16 @@ def _sizes(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"Times that a body's bytes were copied by the channel, there and back: {told}."
         )
+    place = f"sizes:in-place-{largest.rsplit('-', 1)[1]}"
+    size = size_text(int(largest.rsplit("-", 1)[1]))
+    handed = medians(result, place, "p50_us")
+    lines.append(
+        verdict(handed, f"{size}, written in place and handed over, with a short answer", "us")
+    )
+    copies = medians(result, place, "channel_copies")
+    if copies:
+        told = ", ".join(f"`{name}` {number(value)}" for name, value in copies.items())
+        lines.append(f"Times that the channel copied these bytes on their way: {told}.")
     lines.append(
         verdict(medians(result, largest, "faults"), "A round trip of the largest", "page faults")
     )
@@ -101,14 +111,16 @@ def _sizes(result: dict[str, Any]) -> list[str]:
 
 
 def _growth(result: dict[str, Any]) -> list[str]:
-    small, large = "sizes:bytes-64", "sizes:bytes-67108864"
-    before, after = medians(result, small, "p50_us"), medians(result, large, "p50_us")
-    told = [f"`{n}` {number(after[n] / before[n])}" for n in after if before.get(n)]
-    return (
-        [f"From 64 B to 64 MiB a round trip becomes this many times longer: {', '.join(told)}."]
-        if told
-        else []
-    )
+    lines = []
+    for shape, words in (("bytes", "a round trip"), ("in-place", "handing over in place")):
+        before = medians(result, f"sizes:{shape}-64", "p50_us")
+        after = medians(result, f"sizes:{shape}-67108864", "p50_us")
+        told = [f"`{n}` {number(after[n] / before[n])}" for n in after if before.get(n)]
+        if told:
+            lines.append(
+                f"From 64 B to 64 MiB {words} becomes this many times longer: {', '.join(told)}."
+            )
+    return lines
 
 
 def _blocking(result: dict[str, Any]) -> list[str]:

@@ -298,13 +298,15 @@ def article(result: dict[str, Any]) -> str:
     drawn: list[str] = []
     shapes = {"bytes": "bytes", "array": "float32 arrays", "nested": "nested data, encoded"}
     cells = [(shape, figure) for shape in shapes for figure in ("p50_us", "cpu_us")]
+    shapes["in-place"] = "written in place, handed over, short answer"
+    cells.append(("in-place", "p50_us"))
     for number_, (shape, figure) in enumerate(cells):
         series = _by_size(result, shape, figure)
         if series:
             what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
             x, y = 20 + (number_ % 2) * (_WIDTH + 20), 70 + (number_ // 2) * 270
             drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
-    height = 270.0 * len(shapes) if drawn else 0.0
+    height = 270.0 * ((len(cells) + 1) // 2) if drawn else 0.0
     cells_ = [(f"concurrency:{k}-in-flight-1-workers", k) for k in (1, 128)]
     stacks = [(k, bars) for case, k in cells_ if (bars := _by_process(result, case))]
     for place, (in_flight, bars) in enumerate(stacks):
