@@ -104,7 +104,7 @@ class SharedMemoryDictionary(Store):
         os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
         from shared_memory_dict import SharedMemoryDict
 
-        name, size = f"bench-{os.getpid()}", 6 * value_bytes + (1 << 14)
+        name, size = f"bench-{os.getpid()}-{time.monotonic_ns()}", 6 * value_bytes + (1 << 14)
         self.mapping = SharedMemoryDict(name=name, size=size)
         return name, size
 
