@@ -171,6 +171,8 @@ def _size(count: float) -> str:
 
 
 def _time(micros: float) -> str:
+    if micros >= 1e6:
+        return f"{micros / 1e6:g} s"
     return f"{micros / 1e3:g} ms" if micros >= 1e3 else f"{micros:g} us"
 
 
@@ -300,13 +302,12 @@ def article(result: dict[str, Any]) -> str:
     cells = [(shape, figure) for shape in shapes for figure in ("p50_us", "cpu_us")]
     shapes["in-place"] = "written in place, handed over, short answer"
     cells.append(("in-place", "p50_us"))
-    for number_, (shape, figure) in enumerate(cells):
-        series = _by_size(result, shape, figure)
-        if series:
-            what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
-            x, y = 20 + (number_ % 2) * (_WIDTH + 20), 70 + (number_ // 2) * 270
-            drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
-    height = 270.0 * ((len(cells) + 1) // 2) if drawn else 0.0
+    measured = [(*cell, series) for cell in cells if (series := _by_size(result, *cell))]
+    for place, (shape, figure, series) in enumerate(measured):
+        what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
+        x, y = 20 + (place % 2) * (_WIDTH + 20), 70 + (place // 2) * 270
+        drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
+    height = 270.0 * ((len(measured) + 1) // 2)
     cells_ = [(f"concurrency:{k}-in-flight-1-workers", k) for k in (1, 128)]
     stacks = [(k, bars) for case, k in cells_ if (bars := _by_process(result, case))]
     for place, (in_flight, bars) in enumerate(stacks):
