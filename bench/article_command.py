@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench article`: the article's claims about pipes and a managed dict, measured on every channel.
 
-Claims 1 to 5 run on the channels alone, claim 6 is the whole server by each channel over HTTP, beside LitServe and mosec.
-Interleaved: each channel has its turn at a claim before the next claim.
+Claims 1 to 5 run on the channels alone, claim 6 is the whole server by each channel over HTTP, beside LitServe and mosec, and `dict` asks
+the same of the dictionary on its own and its peers. Interleaved: each channel has its turn at a claim before the next claim.
 
 Flow:  __main__.py -> **article_command.py** -> article_run.py (one process for each claim and channel) -> results/*.json
+                                             -> article_more.py (servers, dictionaries)
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import machine, plots, servers_command, tables, targets
+from bench import dict_command, machine, plots, servers_command, tables, targets
+from bench.article_more import MORE
 from bench.budget import Budget
-from bench.channels_command import KINDS, environment_of, job_in_process, loadable
-from bench.contenders import CONTENDERS, WORKLOADS
-from bench.venvs import ROOT, ensure, versions
+from bench.channels_command import loadable, place_of
+from bench.venvs import ROOT, versions
+from cubbyhole.measuring.channels import KINDS
+from cubbyhole.measuring.jobs import job_in_process
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cubbyhole.measuring.jobs import Place
 
 _KIB, _MIB = 1 << 10, 1 << 20
 SIZES = [64, 4 * _KIB, 64 * _KIB, _MIB, 16 * _MIB, 64 * _MIB]
@@ -29,7 +34,7 @@ SIZES = [64, 4 * _KIB, 64 * _KIB, _MIB, 16 * _MIB, 64 * _MIB]
 CLAIMS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "sizes": (
         "1. Serialization: a round trip against its size (echo, one in flight)",
-        [{"sizes": SIZES, "seconds": 0.5, "limit_s": 150, "arena_bytes": 1 << 30}],
+        [{"sizes": SIZES, "seconds": 0.5, "limit_s": 300, "arena_bytes": 1 << 30}],
     ),
     "blocking": (
         "2a. Blocking: one consumer stopped for 2 s, 64 producers of 64 KiB, another consumer goes on",
@@ -55,7 +60,6 @@ CLAIMS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         ],
     ),
 }
-_SERVER_WORKLOADS = ["noop-1", "noop-32", "raw-64k", "raw-4m", "stream-16"]
 _LABELS = {
     "p50_us": "p50 us",
     "p99_us": "p99 us",
@@ -83,14 +87,16 @@ _LABELS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--quick", action="store_true", help="one repetition, no HTTP: a look, not a figure"
+        "--quick",
+        action="store_true",
+        help="one repetition, no HTTP, no dictionaries: a look, not a figure",
     )
     parser.add_argument(
         "--only", default=",".join(KINDS), metavar="A,B", help="channels (default: %(default)s)"
     )
     parser.add_argument(
         "--claims",
-        default=",".join([*CLAIMS, "servers"]),
+        default=",".join([*CLAIMS, *MORE]),
         metavar="A,B",
         help="default: %(default)s",
     )
@@ -109,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="M",
-        help="measure for about so long: runs get shorter, repetitions fewer, what has no room is named (default: no limit)",
+        help="measure for about so long: runs get shorter, repetitions fewer, each claim is measured once at least (default: no limit)",
     )
     parser.add_argument(
         "--name", default="article", help="bench/results/NAME.json (default: %(default)s)"
@@ -125,16 +131,15 @@ def run(arguments: argparse.Namespace) -> int:
     claims = [name for name in arguments.claims.split(",") if name]
     if arguments.quick:
         arguments.repeat = 1
-        claims = [name for name in claims if name != "servers"]
+        claims = [name for name in claims if name not in MORE]
         arguments.name = "article-quick" if arguments.name == "article" else arguments.name
-    unknown = [name for name in claims if name not in CLAIMS and name != "servers"]
+    unknown = [name for name in claims if name not in {*CLAIMS, *MORE}]
     if unknown:
         raise SystemExit(
-            f"bench: no claim {', '.join(unknown)}. There are: {', '.join(CLAIMS)}, servers."
+            f"bench: no claim {', '.join(unknown)}. There are: {', '.join([*CLAIMS, *MORE])}."
         )
-    python = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
-    environment = environment_of(in_place=arguments.in_place)
-    kinds = loadable([k for k in arguments.only.split(",") if k], python, environment)
+    place = place_of(in_place=arguments.in_place)
+    kinds = loadable(arguments.only, place)
     budget = Budget.of_minutes(arguments.budget_minutes, claims, len(kinds))
     settings = {
         "repeat": arguments.repeat,
@@ -145,23 +150,24 @@ def run(arguments: argparse.Namespace) -> int:
     }
     result = {"kind": "article", "name": arguments.name, **machine.record(settings)}
     result["versions"] = {} if arguments.in_place else {"cubbyhole": versions("cubbyhole")}
-    servers = _Servers(kinds, python, arguments, budget) if "servers" in claims else None
-    if servers:
-        servers.prepare()
+    more = [MORE[name](kinds, place, arguments, budget) for name in claims if name in MORE]
+    for part in more:
+        result["versions"] |= part.prepare()
     budget.start()
     result["runs"], result["left_out"] = _measure(
-        [c for c in claims if c in CLAIMS], kinds, arguments.repeat, budget, (python, environment)
+        [c for c in claims if c in CLAIMS], kinds, arguments.repeat, budget, place
     )
     result["summary"] = tables.summarize(result["runs"])
-    if servers:
-        result["servers"] = servers.measure()
-        result["left_out"] += servers.left_out
+    for part in more:
+        result[part.name] = part.measure()
+        result["left_out"] += part.left_out
     path = machine.save(result, arguments.name)
     path.with_suffix(".svg").write_text(plots.article(result))
     print(report(result))
     print(f"\n{path.relative_to(ROOT)} and {path.stem}.svg written.")
-    runs = result["runs"] + result.get("servers", {}).get("runs", [])
-    ours = {"shm", targets.US}  # a peer that fails is a finding, not a failure of the bench
+    runs = result["runs"] + [run for part in more for run in result[part.name]["runs"]]
+    # a peer that fails is a finding, not a failure of the bench
+    ours = {"shm", targets.US, dict_command.OURS}
     return 1 if any(r["failures"] and r["contender"] in ours for r in runs) else 0
 
 
@@ -170,7 +176,7 @@ def _measure(
     kinds: list[str],
     repeat: int,
     budget: Budget,
-    how: tuple[Path, dict[str, str]],
+    where: Place,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Give each channel its turn at each claim; the order rotates. Returns the runs, and what had no room."""
     runs: list[dict[str, Any]] = []
@@ -189,7 +195,7 @@ def _measure(
                 asked = {**job, "claim": claim, "channel": kind}
                 if "seconds" in job:
                     asked["seconds"] = job["seconds"] * budget.scale
-                answer = job_in_process("bench.article_run", asked, job["limit_s"] + 30.0, *how)
+                answer = job_in_process("bench.article_run", asked, job["limit_s"] + 30.0, where)
                 runs += _records(claim, kind, turn, answer)
         budget.took(claim, time.monotonic() - begun)
     print(file=sys.stderr)
@@ -209,60 +215,6 @@ def _records(claim: str, kind: str, repeat: int, answer: dict[str, Any]) -> list
     return runs
 
 
-class _Servers:
-    """Claim 6: one API by every channel, and two peers, over HTTP."""
-
-    def __init__(
-        self, kinds: list[str], python: Path, arguments: argparse.Namespace, budget: Budget
-    ) -> None:
-        self._names = [f"cubbyhole-{k}" if k != "shm" else "cubbyhole" for k in kinds]
-        self._names += ["litserve", "mosec"]
-        self._pythons = {"cubbyhole": python}
-        self._arguments = arguments
-        self._budget = budget
-        self._runs: list[dict[str, Any]] = []
-        self.left_out: list[str] = []
-
-    def prepare(self) -> None:
-        """Make the peers' environments; one that cannot be made is a failure of that peer alone."""
-        if self._arguments.in_place:
-            os.environ["PYTHONPATH"] = str(ROOT / "src")
-        for name in ("litserve", "mosec"):
-            try:
-                self._pythons[name] = ensure(name)
-            except SystemExit as error:  # noqa: PERF203
-                why = {"failures": 1, "requests": 0, "example": str(error)[-600:]}
-                self._runs.append({"contender": name, "workload": "install", "repeat": 0, **why})
-
-    def measure(self) -> dict[str, Any]:
-        """Start each contender for each kind of server, run its workloads, as often as there is time."""
-        contenders = [CONTENDERS[name] for name in self._names]
-        contenders = [c for c in contenders if c.venv in self._pythons]
-        workloads = [WORKLOADS[name] for name in _SERVER_WORKLOADS]
-        groups = list(dict.fromkeys(w.server for w in workloads))
-        options = argparse.Namespace(
-            seconds=max(0.5, self._arguments.seconds * self._budget.scale), warmup=0.4, repeat=1
-        )
-        for repeat in range(self._arguments.repeat):
-            turn = repeat % len(contenders)
-            rotated = contenders[turn:] + contenders[:turn]
-            for group in groups:
-                if not self._budget.has_room(f"server {group}", first=repeat == 0):
-                    self.left_out.append(f"servers ({group}), repetition {repeat + 1}")
-                    continue
-                begun = time.monotonic()
-                asked = [w for w in workloads if w.server == group]
-                runs = servers_command.measure(rotated, asked, self._pythons, options)
-                self._runs += [{**run, "repeat": repeat} for run in runs]
-                self._budget.took(f"server {group}", time.monotonic() - begun)
-        return {
-            "runs": self._runs,
-            "summary": tables.summarize(self._runs),
-            "targets": [],
-            "settings": {"contenders": self._names, "repeat": self._arguments.repeat},
-        }
-
-
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     """Write one table for each claim: a line for each case and channel."""
     parts, bold = [], "### " if markdown else ""
@@ -277,6 +229,11 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
         parts.append(
             f"{bold}6. The whole server over HTTP\n\n"
             + servers_command.report(result["servers"], markdown=markdown)
+        )
+    if "dict" in result:
+        parts.append(
+            f"{bold}7. The dictionary on its own\n\n"
+            + dict_command.report(result["dict"], markdown=markdown)
         )
     return "\n\n".join(parts)
 

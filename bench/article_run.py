@@ -21,13 +21,14 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.article_worker import hold, nested, onlook, serve_asked, serve_slowly
-from bench.channel_run import Front, loop_factory
-from bench.channel_worker import STOP, serve
-from bench.figures import percentile
-from bench.processes import cpu_by_process_s, tree
+from bench.article_shapes import SHAPES
+from bench.article_worker import hold, onlook, serve_asked, serve_slowly
 from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
+from cubbyhole.measuring.channel_run import Front, loop_factory
+from cubbyhole.measuring.channel_worker import STOP, serve
+from cubbyhole.measuring.processes import CpuMeter, tree
+from cubbyhole.measuring.tables import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,50 +62,24 @@ def _faults(pids: list[int]) -> int:
 
 async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None:
     """Claim 1, serialization: time, CPU, copies and page faults of a round trip against its size."""
-    import msgspec
-    import numpy as np
-
     front = Front(channel.front(0), asyncio.get_running_loop())
-    for place, shape in enumerate(("bytes", "array", "nested")):
-        mode = {"bytes": "echo", "array": "array", "nested": "nested"}[shape]
-        worker, pipe = (
-            _start(nested, channel, place)
-            if shape == "nested"
-            else _start(serve, channel, place, mode)
-        )
+    for place, (shape, (make, work, more, of_cpu)) in enumerate(SHAPES.items()):
+        worker, pipe = _start(work, channel, place, *more)
         for size in job["sizes"]:
-            if shape == "nested" and size > 1 << 20:
-                continue
-            row = {"text": "x" * 20, "numbers": [1.5, 2.5, 3.5, 4.5], "flag": True}
-            rows = [row] * max(1, size // len(msgspec.msgpack.encode(row)))
-            data = np.arange(size // 4, dtype=np.float32)
-            raw = data.tobytes()
-
-            async def once() -> bool:
-                if shape == "bytes":  # noqa: B023  (called before the loop goes on)
-                    got = await front.call(raw)  # noqa: B023
-                    return len(memoryview(got)) == size and bytes(memoryview(got)[-8:]) == raw[-8:]  # noqa: B023
-                if shape == "array":  # noqa: B023
-                    array = np.frombuffer(await front.call(data.data.cast("B")), np.float32)  # noqa: B023
-                    return bool(array.size == data.size and array[-1] == data[-1])  # noqa: B023
-                body = msgspec.msgpack.encode(rows)  # noqa: B023
-                return bool(msgspec.msgpack.decode(await front.call(body)) == rows)  # noqa: B023
-
-            for _ in range(3):
+            once = make(front, size)
+            large = size > 4 << 20
+            least = 5 if not large else 2 if shape == "nested" else 3  # nested: seconds for a turn
+            for _ in range(1 if large else 3):
                 await once()
             pids = tree(os.getpid())
-            before, faults = cpu_by_process_s(os.getpid()), _faults(pids)
+            meter, faults = CpuMeter([worker.pid]), _faults(pids)
             copied = channel.statistics().copied_bytes_total
             begun, times = time.perf_counter(), []
-            while len(times) < 5 or time.perf_counter() - begun < job["seconds"]:
-                at = time.perf_counter_ns()
-                if not await once():
-                    raise ValueError("an answer differs from its request")
-                times.append(time.perf_counter_ns() - at)
-            after = cpu_by_process_s(os.getpid())
+            while len(times) < least or time.perf_counter() - begun < job["seconds"]:
+                times.append(await once())
             count = len(times)
+            cpu = meter.per_message_us(count) if of_cpu else {}
             times.sort()
-            used = {p: after[p] - before.get(p, 0.0) for p in after}
             copied = channel.statistics().copied_bytes_total - copied
             records.append(
                 {
@@ -112,9 +87,7 @@ async def sizes(channel: Channel, job: dict[str, Any], records: Records) -> None
                     "shape": shape,
                     "size_bytes": size,
                     "p50_us": percentile(times, 0.5) / 1e3,
-                    "cpu_us": 1e6 * sum(used.values()) / count,
-                    "front_cpu_us": 1e6 * used[os.getpid()] / count,
-                    "worker_cpu_us": 1e6 * used.get(worker.pid, 0.0) / count,
+                    **cpu,
                     "faults": (_faults(pids) - faults) / count,
                     "channel_copies": copied / count / size,
                 }
@@ -296,7 +269,6 @@ async def concurrency(channel: Channel, job: dict[str, Any], records: Records) -
     front = Front(channel.front(0), asyncio.get_running_loop())
     for in_flight in job["in_flight"]:
         times: list[int] = []
-        until = time.perf_counter() + job["seconds"]
 
         async def one(number: int) -> None:
             body = number.to_bytes(8, "little") * 8
@@ -306,14 +278,16 @@ async def concurrency(channel: Channel, job: dict[str, Any], records: Records) -
                     raise ValueError("an answer differs from its request")
                 times.append(time.perf_counter_ns() - at)  # noqa: B023
 
-        before, begun = cpu_by_process_s(os.getpid()), time.perf_counter()
+        meter = CpuMeter(
+            [w.pid for w in workers]
+        )  # looks through /proc, so before the clock starts
+        begun = time.perf_counter()
+        until = begun + job["seconds"]
         await asyncio.gather(*(one(n) for n in range(in_flight)))
         took = time.perf_counter() - begun
-        after = cpu_by_process_s(os.getpid())
-        used = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
         count = len(times)
+        cpu = meter.per_message_us(count)
         times.sort()
-        own = used.pop(os.getpid(), 0.0)
         records.append(
             {
                 "case": f"{in_flight}-in-flight-{job['workers']}-workers",
@@ -322,11 +296,7 @@ async def concurrency(channel: Channel, job: dict[str, Any], records: Records) -
                 "round_trips_per_s": count / took,
                 "p50_us": percentile(times, 0.5) / 1e3,
                 "p99_us": percentile(times, 0.99) / 1e3,
-                "front_cpu_us": 1e6 * own / count,
-                "worker_cpu_us": 1e6 * sum(used.get(w.pid, 0.0) for w in workers) / count,
-                "other_cpu_us": 1e6
-                * sum(t for p, t in used.items() if p not in {w.pid for w in workers})
-                / count,
+                **cpu,
             }
         )
     for worker in workers:

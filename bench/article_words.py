@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.tables import number
+from bench.contenders import WORKLOADS
+from bench.tables import grid, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 OURS = "shm"
+DICTIONARY = "SharedDict"
+SERVER = "cubbyhole"  # over shm; the others are named for their channel
 _NOISE = 0.10  # below this share a difference is called none
 _UNITS = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")]
 
@@ -26,19 +29,21 @@ def medians(result: dict[str, Any], case: str, figure: str) -> dict[str, float]:
     return {name: f[figure]["median"] for name, f in contenders.items() if figure in f}
 
 
-def verdict(values: dict[str, float], what: str, unit: str, *, more: bool = False) -> str:
-    """Say how `shm` stands against the best and the worst of the others; empty if it was not measured or is alone."""
-    others = {name: value for name, value in values.items() if name != OURS}
-    if OURS not in values or not others:
+def verdict(
+    values: dict[str, float], what: str, unit: str, *, more: bool = False, us: str = OURS
+) -> str:
+    """Say how `us` stands against the best and the worst of the others; empty if it was not measured or is alone."""
+    others = {name: value for name, value in values.items() if name != us}
+    if us not in values or not others:
         return ""
-    ours = values[OURS]
+    ours = values[us]
     best = (max if more else min)(others, key=lambda name: others[name])
     worst = (min if more else max)(others, key=lambda name: others[name])
     tail = ""
     if worst != best:
         tail = f"; `{worst}` {number(others[worst])} {unit}"
     return (
-        f"{what}: `{OURS}` {number(ours)} {unit}, {_against(ours, best, others[best], unit, more=more)}"
+        f"{what}: `{us}` {number(ours)} {unit}, {_against(ours, best, others[best], unit, more=more)}"
         f"{tail}."
     )
 
@@ -58,6 +63,10 @@ def size_text(count: float) -> str:
     return f"{count / scale:.0f} {unit}"
 
 
+def _lost(what: str, cases: list[str]) -> str:
+    return f"{what}: " + (f"**{len(cases)}**, {'; '.join(cases)}." if cases else "none.")
+
+
 def _sizes(result: dict[str, Any]) -> list[str]:
     cases = [c for c in result["summary"] if c.startswith("sizes:bytes-")]
     ordered = sorted(cases, key=lambda c: int(c.rsplit("-", 1)[1]))
@@ -75,6 +84,16 @@ def _sizes(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"Times that a body's bytes were copied by the channel, there and back: {told}."
         )
+    place = f"sizes:in-place-{largest.rsplit('-', 1)[1]}"
+    size = size_text(int(largest.rsplit("-", 1)[1]))
+    handed = medians(result, place, "p50_us")
+    lines.append(
+        verdict(handed, f"{size}, written in place and handed over, with a short answer", "us")
+    )
+    copies = medians(result, place, "channel_copies")
+    if copies:
+        told = ", ".join(f"`{name}` {number(value)}" for name, value in copies.items())
+        lines.append(f"Times that the channel copied these bytes on their way: {told}.")
     lines.append(
         verdict(medians(result, largest, "faults"), "A round trip of the largest", "page faults")
     )
@@ -89,23 +108,21 @@ def _sizes(result: dict[str, Any]) -> list[str]:
             lost.append(
                 f"{shape} of {size_text(int(size))} ({', '.join(f'`{n}`' for n in faster)})"
             )
-    lines.append(
-        "Sizes at which another channel answers sooner than `shm`: "
-        + ("; ".join(lost) if lost else "none")
-        + "."
-    )
+    lines.append(_lost("Sizes at which another channel answers sooner than `shm`", lost))
     return lines
 
 
 def _growth(result: dict[str, Any]) -> list[str]:
-    small, large = "sizes:bytes-64", "sizes:bytes-67108864"
-    before, after = medians(result, small, "p50_us"), medians(result, large, "p50_us")
-    told = [f"`{n}` {number(after[n] / before[n])}" for n in after if before.get(n)]
-    return (
-        [f"From 64 B to 64 MiB a round trip becomes this many times longer: {', '.join(told)}."]
-        if told
-        else []
-    )
+    lines = []
+    for shape, words in (("bytes", "a round trip"), ("in-place", "handing over in place")):
+        before = medians(result, f"sizes:{shape}-64", "p50_us")
+        after = medians(result, f"sizes:{shape}-67108864", "p50_us")
+        told = [f"`{n}` {number(after[n] / before[n])}" for n in after if before.get(n)]
+        if told:
+            lines.append(
+                f"From 64 B to 64 MiB {words} becomes this many times longer: {', '.join(told)}."
+            )
+    return lines
 
 
 def _blocking(result: dict[str, Any]) -> list[str]:
@@ -195,9 +212,8 @@ def _concurrency(result: dict[str, Any]) -> list[str]:
         rates = medians(result, case, "round_trips_per_s")
         lines.append(verdict(rates, f"Round trips of 64 B, {words}", "/s", more=True))
     if cases:
-        told = "; ".join(lost) if lost else "none"
         lines.append(
-            f"Of {len(cases)} combinations, those where another channel does more: {told}."
+            _lost(f"Of {len(cases)} combinations, those where another channel does more", lost)
         )
     return lines
 
@@ -207,11 +223,51 @@ def _servers(result: dict[str, Any]) -> list[str]:
     summary = served.get("summary", {})
     lines = []
     for workload, contenders in summary.items():
+        if workload not in WORKLOADS:
+            continue  # starts, and environments that could not be made
         figure = "chunks_per_s" if workload.startswith("stream") else "requests_per_s"
+        unit = "chunks/s" if workload.startswith("stream") else "requests/s"
         rates = {n: f[figure]["median"] for n, f in contenders.items() if figure in f}
-        if "cubbyhole" in rates:
-            rates = {OURS: rates.pop("cubbyhole"), **rates}
-            lines.append(verdict(rates, f"{workload}", "/s", more=True))
+        what = WORKLOADS[workload].title
+        lines.append(verdict(rates, what, unit, more=True, us=SERVER))
+    return lines
+
+
+def _dict(result: dict[str, Any]) -> list[str]:
+    measured = result.get("dict", {})
+    if not measured:
+        return []
+    stores = {"summary": measured["summary"]}
+    lines = [f"Not available in this run: {why}." for why in measured["left_out"]]
+    for shape, size in (("bytes", 64), ("array", 1 << 20)):
+        for figure in ("set", "get"):
+            values = medians(stores, f"sizes:{shape}-{size}", f"{figure}_us")
+            what = f"{figure} of {size_text(size)}" + (" as an array" if shape == "array" else "")
+            lines.append(verdict(values, what, "us", us=DICTIONARY))
+    for case, words in (("own-keys", "each on a key of its own"), ("one-key", "all on one key")):
+        rates = medians(stores, f"contention:{case}", "pairs_per_s")
+        what = f"Four processes, {words}"
+        lines.append(verdict(rates, what, "set+get/s", more=True, us=DICTIONARY))
+        lost = medians(stores, f"contention:{case}", "lost_writers")
+        told = [f"`{name}` {number(value)}" for name, value in lost.items() if value]
+        if told:
+            lines.append(
+                f"Of these four, this many ended with an error or hung: {', '.join(told)}."
+            )
+    kills = sum(1 for _ in medians(stores, "death:writer-killed", "stuck"))
+    for figure, words in (
+        ("stuck", "the other processes could not go on"),
+        ("torn_or_lost", "a value was torn or lost"),
+    ):
+        told = [
+            f"`{name}` {value:g} of {medians(stores, 'death:writer-killed', 'rounds')[name]:g} times"
+            for name, value in medians(stores, "death:writer-killed", figure).items()
+            if value
+        ]
+        if kills:
+            lines.append(
+                f"After a writer was killed, {words}: " + (", ".join(told) or "with none") + "."
+            )
     return lines
 
 
@@ -223,7 +279,23 @@ _CLAIMS: dict[str, list[Callable[[dict[str, Any]], list[str]]]] = {
     "access": [_access],
     "concurrency": [_concurrency],
     "servers": [_servers],
+    "dict": [_dict],
 }
+
+
+def across(result: dict[str, Any], claim: str, figure: str) -> str:
+    """Return one figure of a claim as a table: a line for each case, a column for each channel."""
+    names = result["settings"]["channels"]
+    rows = []
+    for case in result["summary"]:
+        values = medians(result, case, figure)
+        if case.startswith(f"{claim}:") and values:
+            label = case.partition(":")[2]
+            shape, _, size = label.rpartition("-")
+            words = f"{shape}, {size_text(int(size))}" if size.isdigit() else label
+            cells = [number(values[n]) if n in values else "-" for n in names]
+            rows.append([words.replace("-", " "), *cells])
+    return grid(["", *names], rows, markdown=True) if rows else ""
 
 
 def statements(result: dict[str, Any], claim: str) -> list[str]:
@@ -235,4 +307,4 @@ def statements(result: dict[str, Any], claim: str) -> list[str]:
 def losses(result: dict[str, Any]) -> list[str]:
     """Return every statement in which another channel is ahead of ours."""
     lines = [line for claim in _CLAIMS for line in statements(result, claim)]
-    return [line for line in lines if "**beaten by" in line] or ["- None in this run."]
+    return [line for line in lines if "**" in line] or ["- None in this run."]

@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bench.channel_worker import STOP
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.entries import Result
+from cubbyhole.measuring.channel_worker import STOP
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

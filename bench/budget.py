@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of a time budget is left, and what still has room in it.
 
-Every turn is measured once, if at all possible; a repetition only where its first one says that there is time. What runs for
-a fixed time is shortened to fit (`scale`).
+Every turn is measured once, whatever the budget: half a report is worth less than one that took longer. A repetition has room only where
+the first one says that there is time. What runs for a fixed time is shortened to fit (`scale`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 # seconds of one turn over one channel at full length, on two cores; for whole servers, over one contender
 GUESS_S = {
-    "sizes": 22.0,
+    "sizes": 35.0,
     "blocking": 6.0,
     "lag": 9.0,
     "visibility": 4.0,
@@ -20,6 +20,11 @@ GUESS_S = {
     "concurrency": 18.0,
 }
 SERVERS_GUESS_S = {"server noop": 9.0, "server raw": 9.0, "server stream": 6.0}
+STORES_GUESS_S = {
+    "dict sizes": 45.0,
+    "dict contention": 15.0,
+    "dict death": 90.0,
+}  # over all stores
 _PEERS = 2
 _LEAST_SCALE = 0.2
 
@@ -40,6 +45,8 @@ class Budget:
         guess_s = {c: GUESS_S[c] * channels for c in claims if c in GUESS_S}
         if "servers" in claims:
             guess_s |= {k: v * (channels + _PEERS) for k, v in SERVERS_GUESS_S.items()}
+        if "dict" in claims:
+            guess_s |= STORES_GUESS_S
         whole_s = sum(guess_s.values())
         scale = 1.0 if not minutes else min(1.0, max(_LEAST_SCALE, 60 * minutes / (whole_s or 1)))
         return cls(60 * minutes, scale, guess_s)
@@ -53,11 +60,9 @@ class Budget:
         return self.limit_s - (time.monotonic() - self.begun)
 
     def has_room(self, turn: str, *, first: bool) -> bool:
-        """Return whether a turn may run: a first one while there is time, another if all that is unseen fits as well."""
-        if not self.limit_s:
+        """Return whether a turn may run: the first one always, another if all that is unseen fits as well."""
+        if first or not self.limit_s:
             return True
-        if first:
-            return self.left_s() > 0
         unseen = sum(s for name, s in self.guess_s.items() if name not in self.seen)
         return self.left_s() > unseen * self.scale + self.guess_s[turn]
 

@@ -9,14 +9,15 @@ Flow:  __main__.py -> **dict_command.py** -> dict_run.py (one process for each s
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import machine, plots, tables
-from bench.channels_command import environment_of, job_in_process
+from bench.channels_command import place_of
 from bench.dict_stores import STORES
-from bench.venvs import ROOT, ensure, versions
+from bench.venvs import ROOT, versions
+from cubbyhole.measuring.jobs import job_in_process
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +28,7 @@ QUESTIONS = {
     "contention": "four processes set and get 1 KiB",
     "death": "a writer of 1 MiB values is killed at a random moment",
 }
+OURS = "SharedDict"
 _LABELS = {
     "set_us": "set us",
     "get_us": "get us",
@@ -59,42 +61,71 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in STORES]
     if unknown:
         raise SystemExit(f"bench: no store {', '.join(unknown)}. There are: {', '.join(STORES)}.")
-    for name in [name for name in names if STORES[name].lacks()]:
-        print(f"bench: {name} is left out: {STORES[name].lacks()}.", file=sys.stderr)
-        names.remove(name)
-    ours = Path(sys.executable) if arguments.in_place else ensure("cubbyhole")
-    theirs = ensure("dicts")
+    peers = Peers(names, in_place=arguments.in_place)
     settings = {"repeat": arguments.repeat, "kills": arguments.kills, "seconds": arguments.seconds}
     result = {"kind": "dict", "name": arguments.name}
-    result |= machine.record({**settings, "stores": names, "sizes": SIZES})
+    result |= machine.record({**settings, "stores": peers.names, "sizes": SIZES})
     result["versions"] = {"dicts": versions("dicts")}
+    result["left_out"] = peers.left_out
     runs: list[dict[str, Any]] = []
     turns = [(r, q) for r in range(arguments.repeat) for q in QUESTIONS if r == 0 or q != "death"]
     for number, (repeat, question) in enumerate(turns):
-        for name in names:
-            text = f"\rbench: {number}/{len(turns)}  {question:<12}{name:<20}"
-            print(text, end="", file=sys.stderr, flush=True)
-            job = {
-                "store": name,
-                "what": question,
-                "sizes": SIZES,
-                "seconds": arguments.seconds,
-                "rounds": arguments.kills,
-                "seed": 1,
-            }
-            python = ours if name == "SharedDict" else theirs
-            environment = environment_of(in_place=arguments.in_place)
-            limit_s = 120.0 + arguments.kills * 12.0
-            answer = job_in_process("bench.dict_run", job, limit_s, python, environment)
-            runs += _records(question, name, repeat, answer)
-    print(file=sys.stderr)
+        print(f"bench: {number}/{len(turns)}  {question}", file=sys.stderr)
+        runs += peers.ask(question, repeat, seconds=arguments.seconds, kills=arguments.kills)
     result["runs"] = runs
     result["summary"] = tables.summarize(runs)
     path = machine.save(result, arguments.name)
     path.with_suffix(".svg").write_text(plots.dictionaries(result))
     print(report(result))
     print(f"\n{path.relative_to(ROOT)} and {path.stem}.svg written.")
-    return 1 if any(r["failures"] for r in runs if r["contender"] == "SharedDict") else 0
+    return 1 if any(r["failures"] for r in runs if r["contender"] == OURS) else 0
+
+
+class Peers:
+    """The stores that are there, and those that are not, with the reason."""
+
+    def __init__(self, names: list[str], *, in_place: bool) -> None:
+        self._ours = place_of(in_place=in_place)
+        self._theirs = place_of(in_place=False, venv="dicts")
+        lacking = {name: STORES[name].lacks() or self._missing(name) for name in names}
+        self.names = [name for name in names if not lacking[name]]
+        self.left_out = [f"{name}: {why}" for name, why in lacking.items() if why]
+        for text in self.left_out:
+            print(f"bench: left out: {text}", file=sys.stderr)
+
+    def _missing(self, name: str) -> str:
+        """Return why a store's package cannot be imported in its environment; empty if it can."""
+        package = STORES[name].package
+        if not package:
+            return ""
+        command = [self._theirs.python, "-c", f"import {package}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return last if done.returncode else ""
+
+    def ask(
+        self, question: str, repeat: int, *, seconds: float, kills: int
+    ) -> list[dict[str, Any]]:
+        """Put one question to every store; the order rotates. Values of each size have a store of their own, made to fit."""
+        runs: list[dict[str, Any]] = []
+        fits = [[size] for size in SIZES] if question == "sizes" else [[1024]]
+        for sizes in fits:
+            for place in range(len(self.names)):
+                name = self.names[(place + repeat) % len(self.names)]
+                job = {
+                    "store": name,
+                    "what": question,
+                    "sizes": sizes,
+                    "seconds": seconds,
+                    "rounds": kills,
+                    "seed": 1 + repeat,
+                }
+                where = self._ours if name == OURS else self._theirs
+                limit_s = 120.0 + kills * 12.0
+                runs += _records(
+                    question, name, repeat, job_in_process("bench.dict_run", job, limit_s, where)
+                )
+        return runs
 
 
 def _records(question: str, name: str, repeat: int, answer: Any) -> list[dict[str, Any]]:
@@ -131,6 +162,8 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
             head = ["case", "store", *(_LABELS[label] for label in labels)]
             parts.append(f"{bold}{title}\n\n" + tables.grid(head, rows, markdown=markdown))
     told = tables.failures(result["runs"])
+    if result.get("left_out"):
+        parts.append("Not available here: " + "; ".join(result["left_out"]) + ".")
     if told:
         parts.append(f"{bold}Failed\n\n" + told)
     return "\n\n".join(parts)

@@ -173,7 +173,7 @@ def death(name: str, _handle: Any, _mapping: Any, job: dict[str, Any]) -> list[d
     torn = stuck = 0
     for _ in range(job["rounds"]):
         store = STORES[name]()
-        handle = store.make()
+        handle = store.make(1 << 20)
         mapping = store.open(handle)
         process, pipe = _child(writer, name, handle, "k", 1 << 20, 30.0)
         _answer(pipe, 30)
@@ -198,7 +198,7 @@ def death(name: str, _handle: Any, _mapping: Any, job: dict[str, Any]) -> list[d
 def main() -> None:
     job = json.loads(sys.stdin.read())
     store = STORES[job["store"]]()
-    handle = store.make()
+    handle = store.make(max(job["sizes"]))
     mapping = store.open(handle)
     measure = {"sizes": sizes, "contention": contention, "death": death}[job["what"]]
     try:

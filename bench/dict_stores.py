@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dictionaries that several processes share, each behind the same four calls. Imports only what it measures.
 
-A store is made in one process (`make`), travels to spawned children as a picklable handle, and is opened there (`open`).
+A store is made in one process (`make`, with room for values of that size), travels to spawned children as a picklable handle, and
+is opened there (`open`).
 All values of the peers are what their interface gives; arrays go in and come out as arrays.
 """
 
@@ -23,14 +24,15 @@ class Store:
     """`d[key] = value` and `d[key]` as the store's own interface does it."""
 
     name = ""
+    package = ""  # what must be importable in its environment
 
     @classmethod
     def lacks(cls) -> str:
         """Return what this machine lacks for it; empty: nothing that can be seen beforehand."""
         return ""
 
-    def make(self) -> Any:
-        """Create it; return a handle that pickles."""
+    def make(self, value_bytes: int) -> Any:
+        """Create it for values up to that size; return a handle that pickles."""
         raise NotImplementedError
 
     def open(self, handle: Any) -> Any:
@@ -44,7 +46,7 @@ class Store:
 class Ours(Store):
     name = "SharedDict"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         import cubbyhole
 
         self.mapping = cubbyhole.SharedDict.create(bytes=ROOM_BYTES)
@@ -57,7 +59,7 @@ class Ours(Store):
 class Managed(Store):
     name = "Manager().dict()"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         self.manager = multiprocessing.get_context("spawn").Manager()
         return self.manager.dict()
 
@@ -69,8 +71,9 @@ class Ultra(Store):
     """The whole dictionary is dumped when the stream of updates is full; values over the buffer go to a full dump."""
 
     name = "UltraDict"
+    package = "UltraDict"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         from UltraDict import UltraDict
 
         self.mapping = UltraDict(
@@ -89,23 +92,27 @@ class Ultra(Store):
 
 
 class SharedMemoryDictionary(Store):
-    """Every write pickles the whole dictionary; the lock is asked for by an environment variable."""
+    """Every write pickles the whole dictionary, every read copies all of its memory, so it is made no larger than it must be.
+
+    The lock is asked for by an environment variable.
+    """
 
     name = "shared-memory-dict"
+    package = "shared_memory_dict"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
         from shared_memory_dict import SharedMemoryDict
 
-        name = f"bench-{os.getpid()}"
-        self.mapping = SharedMemoryDict(name=name, size=1 << 26)
-        return name
+        name, size = f"bench-{os.getpid()}-{time.monotonic_ns()}", 6 * value_bytes + (1 << 14)
+        self.mapping = SharedMemoryDict(name=name, size=size)
+        return name, size
 
     def open(self, handle: Any) -> Any:
         os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
         from shared_memory_dict import SharedMemoryDict
 
-        return SharedMemoryDict(name=handle, size=1 << 26)
+        return SharedMemoryDict(name=handle[0], size=handle[1])
 
     def end(self) -> None:
         with contextlib.suppress(Exception):
@@ -135,8 +142,9 @@ class Lmdb(Store):
     """A memory-mapped B-tree in /dev/shm, without syncs. Bytes only."""
 
     name = "lmdb"
+    package = "lmdb"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         self.path = tempfile.mkdtemp(prefix="bench-lmdb-", dir="/dev/shm")
         return self.path
 
@@ -151,8 +159,9 @@ class Disk(Store):
     """SQLite and files in /dev/shm."""
 
     name = "diskcache"
+    package = "diskcache"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         self.path = tempfile.mkdtemp(prefix="bench-disk-", dir="/dev/shm")
         return self.path
 
@@ -185,12 +194,13 @@ class Redis(Store):
     """A server of its own over a Unix socket, nothing written to disk. Bytes only."""
 
     name = "Redis"
+    package = "redis"
 
     @classmethod
     def lacks(cls) -> str:
         return "" if shutil.which("redis-server") else "no redis-server on this machine"
 
-    def make(self) -> Any:
+    def make(self, value_bytes: int) -> Any:
         self.folder = tempfile.mkdtemp(prefix="bench-redis-")
         path = os.path.join(self.folder, "s")  # noqa: PTH118  (only what is measured is imported)
         words = ["--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]

@@ -3,8 +3,8 @@
 
 Figures in documents are never typed: a block `<!-- bench:NAME -->` ... `<!-- /bench -->` is replaced by the tables of
 `bench/results/NAME.json`, its plot, and the machine and command that made it; `<!-- bench:NAME:targets -->` by the targets
-alone; `<!-- bench:article:CLAIM -->` by sentences computed from the figures of one claim, `<!-- bench:article:losses -->` by those
-in which another channel is ahead. A block whose file is missing is left alone.
+alone, `<!-- bench:NAME:plot -->` by the plot; `<!-- bench:article:CLAIM -->` by sentences computed from the figures of one claim,
+`<!-- bench:article:losses -->` by those in which another is ahead. A block whose file is missing is left alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import article_command, channels_command, dict_command, servers_command, tables
-from bench.article_words import losses, statements
+from bench.article_words import across, losses, statements
 from bench.machine import RESULTS
 from bench.venvs import ROOT
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     import argparse
 
 DOCUMENTS = ("docs/benchmarks.md", "docs/article.md", "README.md")
+# claims with too many figures for a report of ten minutes: the one that is shown; all are in benchmarks.md
+_ACROSS = {
+    "sizes": ("p50_us", "Round trip, p50 in microseconds"),
+    "concurrency": ("round_trips_per_s", "Round trips a second"),
+}
 _BLOCK = re.compile(r"(<!-- bench:([\w-]+)(?::([a-z]+))? -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
@@ -33,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _made_by(result: dict[str, Any]) -> str:
     at = result["machine"]
+    often = f"{'up to ' if result.get('left_out') else ''}{result['settings']['repeat']}"
     failed = sum(1 for run in result["runs"] if run["failures"])
     return (
         f"`{result['command']}`, commit `{result['commit'][:10]}`, {result['at']}. "
         f"{at['cpu']}, {at['cores']} cores, {at['memory_gib']} GiB, Linux {at['kernel']}, "
         f"Python {at['python']}; load average at the start {at['load_average_at_start']}. "
-        f"Median of {result['settings']['repeat']} (least-most); {len(result['runs'])} runs, {failed} failed."
+        f"Median of {often} (least-most); {len(result['runs'])} runs, {failed} failed."
     )
 
 
@@ -54,10 +61,23 @@ def block(result: dict[str, Any], plot: str) -> str:
     return "\n\n".join((_made_by(result), f"![{result['name']}]({plot})", tables_of))
 
 
+def _claim(result: dict[str, Any], claim: str) -> str:
+    """Return what the figures say of one claim: sentences, and the figures where they fit on a page."""
+    if claim == "losses":
+        return "\n".join(losses(result))
+    parts = ["\n".join(statements(result, claim))]
+    if claim in _ACROSS:
+        figure, title = _ACROSS[claim]
+        table = across(result, claim, figure)
+        parts += [f"{title}:", table] if table else []
+    elif claim in article_command.CLAIMS:
+        parts += article_command.claim_tables(result, claim)
+    return "\n\n".join(parts)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    for file in arguments.files:
-        path = Path(file)
-        path.write_text(_BLOCK.sub(lambda match, path=path: _filled(match, path), path.read_text()))
+    for path in map(Path, arguments.files):
+        path.write_text(_BLOCK.sub(partial(_filled, path=path), path.read_text()))
         print(f"{path} is up to date with bench/results/.")
     return 0
 
@@ -67,13 +87,15 @@ def _filled(match: re.Match[str], path: Path) -> str:
     if not source.exists():
         return match[0]
     result = json.loads(source.read_text())
-    if match[2] == "article" and match[3]:
-        lines = losses(result) if match[3] == "losses" else statements(result, match[3])
-        return f"{match[1]}\n" + "\n".join(lines) + f"\n\n{match[4]}"
-    if match[3]:
+    if match[2] == "article" and match[3] not in (None, "plot"):
+        return f"{match[1]}\n{_claim(result, match[3])}\n\n{match[4]}"
+    if match[3] == "targets":
         table = tables.verdict_table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
     plot = path.parent / "images" / f"bench-{match[2]}.svg"
     plot.parent.mkdir(exist_ok=True)
     shutil.copyfile(source.with_suffix(".svg"), plot)
+    if match[3] == "plot":
+        picture = f"![{match[2]}](images/{plot.name})"
+        return f"{match[1]}\n{_made_by(result)}\n\n{picture}\n\n{match[4]}"
     return f"{match[1]}\n{block(result, f'images/{plot.name}')}\n\n{match[4]}"

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.job import CHUNKS
 from bench.processes import describe
+from cubbyhole.measuring.tables import percentile
 
 if TYPE_CHECKING:
     from bench.job import Job, Tally
-
-
-def percentile(values: list[int], share: float) -> float:
-    """Return the value below which `share` of the sorted values lie."""
-    return float(values[min(len(values) - 1, int(share * len(values)))]) if values else 0.0
 
 
 def summary(

@@ -21,6 +21,10 @@ _COLOURS = {
     "pipes": "#c2410c",
     "manager": "#7c3aed",
     "zmq": "#ca8a04",
+    "cubbyhole-sockets": "#2563eb",
+    "cubbyhole-pipes": "#fb923c",
+    "cubbyhole-manager": "#a78bfa",
+    "cubbyhole-zmq": "#ca8a04",
     "SharedDict": "#0f766e",
     "Manager().dict()": "#7c3aed",
     "lmdb": "#c2410c",
@@ -167,6 +171,8 @@ def _size(count: float) -> str:
 
 
 def _time(micros: float) -> str:
+    if micros >= 1e6:
+        return f"{micros / 1e6:g} s"
     return f"{micros / 1e3:g} ms" if micros >= 1e3 else f"{micros:g} us"
 
 
@@ -294,13 +300,14 @@ def article(result: dict[str, Any]) -> str:
     drawn: list[str] = []
     shapes = {"bytes": "bytes", "array": "float32 arrays", "nested": "nested data, encoded"}
     cells = [(shape, figure) for shape in shapes for figure in ("p50_us", "cpu_us")]
-    for number_, (shape, figure) in enumerate(cells):
-        series = _by_size(result, shape, figure)
-        if series:
-            what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
-            x, y = 20 + (number_ % 2) * (_WIDTH + 20), 70 + (number_ // 2) * 270
-            drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
-    height = 270.0 * len(shapes) if drawn else 0.0
+    shapes["in-place"] = "written in place, handed over, short answer"
+    cells.append(("in-place", "p50_us"))
+    measured = [(*cell, series) for cell in cells if (series := _by_size(result, *cell))]
+    for place, (shape, figure, series) in enumerate(measured):
+        what = "round trip, p50" if figure == "p50_us" else "CPU of a round trip, all processes"
+        x, y = 20 + (place % 2) * (_WIDTH + 20), 70 + (place // 2) * 270
+        drawn += curves(x, y, f"{shapes[shape]}: {what}", series)
+    height = 270.0 * ((len(measured) + 1) // 2)
     cells_ = [(f"concurrency:{k}-in-flight-1-workers", k) for k in (1, 128)]
     stacks = [(k, bars) for case, k in cells_ if (bars := _by_process(result, case))]
     for place, (in_flight, bars) in enumerate(stacks):
@@ -309,27 +316,36 @@ def article(result: dict[str, Any]) -> str:
     if stacks:
         height += 66.0 + max(len(bars) for _, bars in stacks) * (_BAR + _GAP)
     panels = _panels(result, wanted, order)
+    served, stores = result.get("servers"), result.get("dict")
+    if served:
+        shown = {"noop-32", "raw-4m", "stream-16"}
+        of_servers = [w for w in _SERVER_PANELS if w[0] in shown and w[1].endswith("_per_s")]
+        panels += _panels(served, of_servers, served["settings"]["contenders"])
+    if stores:
+        panels += _panels(stores, _STORE_PANELS, stores["settings"]["stores"])
     return sheet("The article's claims, measured", _subtitle(result), panels, drawn, height)
+
+
+_STORE_PANELS = [
+    (
+        "contention:own-keys",
+        "pairs_per_s",
+        "4 processes, each its own key, 1 KiB",
+        "set+get a second, more is better",
+    ),
+    (
+        "contention:one-key",
+        "pairs_per_s",
+        "4 processes, one key, 1 KiB",
+        "set+get a second, more is better",
+    ),
+    ("sizes:bytes-64", "get_us", "get of 64 B", "us, less is better"),
+    ("sizes:bytes-64", "set_us", "set of 64 B", "us, less is better"),
+    ("sizes:array-1048576", "get_us", "get of a 1 MiB array", "us, less is better"),
+    ("sizes:array-1048576", "set_us", "set of a 1 MiB array", "us, less is better"),
+]
 
 
 def dictionaries(result: dict[str, Any]) -> str:
     order = result["settings"]["stores"]
-    wanted = [
-        (
-            "contention:own-keys",
-            "pairs_per_s",
-            "4 processes, each its own key, 1 KiB",
-            "set+get a second, more is better",
-        ),
-        (
-            "contention:one-key",
-            "pairs_per_s",
-            "4 processes, one key, 1 KiB",
-            "set+get a second, more is better",
-        ),
-        ("sizes:bytes-64", "get_us", "get of 64 B", "us, less is better"),
-        ("sizes:bytes-64", "set_us", "set of 64 B", "us, less is better"),
-        ("sizes:array-1048576", "get_us", "get of a 1 MiB array", "us, less is better"),
-        ("sizes:array-1048576", "set_us", "set of a 1 MiB array", "us, less is better"),
-    ]
-    return sheet("Shared dictionaries", _subtitle(result), _panels(result, wanted, order))
+    return sheet("Shared dictionaries", _subtitle(result), _panels(result, _STORE_PANELS, order))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
+    from cubbyhole.measuring.tables import Summary
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from cubbyhole.channels.base import ChannelSettings
+from cubbyhole.channels.base import Capabilities, ChannelSettings
 from cubbyhole.channels.registry import CHANNELS, create_channel
 from cubbyhole.core.errors import NativeCoreMissing
-from cubbyhole.testing.check_channel import ChannelCheck, channel_checks
+from cubbyhole.testing.check_channel import ChannelCheck, ContractBroken, channel_checks
 from cubbyhole.testing.memory_channel import MemoryChannel
 
 if TYPE_CHECKING:
@@ -66,6 +67,41 @@ _MEMORY_CHECKS = [
 def test_memory_channel_keeps_the_contract(check: ChannelCheck) -> None:
     """Tests of fronts and workers stand on it, so it has to keep what the real ones keep."""
     check.run(MemoryChannel.create)
+
+
+# What a channel declares, and the check that must find a false declaration out, in either direction.
+_DECLARED = {
+    "zero_copy": "copies_are_as_declared",
+    "ranks": "the_smallest_rank_is_claimed_first",
+    "credit": "a_writer_without_a_reader_stops",
+    "visible": "entries_are_seen_as_declared",
+    "cancels_queued": "a_cancelled_unclaimed_entry_is_never_seen",
+    "in_place": "copies_are_as_declared",
+}
+
+
+class _Lying:
+    """A channel that declares the opposite of one thing that it can or cannot do."""
+
+    def __init__(self, channel: Channel, declared: str) -> None:
+        self._channel = channel
+        truth = getattr(channel.capabilities, declared)
+        self.capabilities = msgspec.structs.replace(channel.capabilities, **{declared: not truth})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+@pytest.mark.parametrize("declared", Capabilities.__struct_fields__)
+def test_a_false_declaration_is_found_out(kind: str, declared: str) -> None:
+    """A channel that says it cannot rank must be seen not to; one that says it can, to do it."""
+
+    def create(settings: ChannelSettings) -> Any:
+        return _Lying(create_channel(kind, settings), declared)
+
+    [check] = [c for c in channel_checks(processes=False) if c.name == _DECLARED[declared]]
+    with pytest.raises(ContractBroken):
+        check.run(create)
 
 
 def test_every_channel_says_its_own_name(kind: str) -> None:

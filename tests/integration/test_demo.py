@@ -18,6 +18,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from cubbyhole.channels.registry import CHANNELS
 from cubbyhole.cli.main import build
 from cubbyhole.demo import show
 
@@ -59,20 +60,26 @@ def start(*arguments: str, output: Any) -> subprocess.Popen[bytes]:
 
 
 @needs_model
-@pytest.mark.timeout(120)
-def test_once_reads_the_samples_tells_and_ends(tmp_path: Path) -> None:
+@pytest.mark.timeout(210)
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_once_reads_the_samples_tells_and_ends_over_every_channel(
+    channel: str, tmp_path: Path
+) -> None:
+    if channel == "zmq":
+        pytest.importorskip("zmq", reason="needs the extra: pip install '.[zmq]'")
     log = tmp_path / "log"
     with log.open("wb") as output:
-        process = start("demo", "--once", "--port", str(free_port()), output=output)
+        command = ("demo", "--once", "--port", str(free_port()), "--channel", channel)
+        process = start(*command, output=output)
         try:
-            code = process.wait(timeout=90.0)
+            code = process.wait(timeout=180.0)
         finally:
             process.kill()
             process.wait()
     told = log.read_text()
     assert code == 0, told
     for words in ("Ready in", "TOTAL EUR  21.35", "Harbour  12 km", "Everybody may look.",
-                  "READY  waits for a worker", "channel: shm", "All 3 samples were read rightly."):  # fmt: skip
+                  "READY  waits for a worker", f"channel: {channel}", "All 3 samples were read rightly."):  # fmt: skip
         assert words in told
     assert "Traceback" not in told
 

@@ -12,6 +12,9 @@ def demo(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1024, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(help="Processes that hold the model.", min=1)] = 1,
+    channel: Annotated[
+        str, typer.Option(help="How requests travel: shm, sockets, pipes, manager, zmq.")
+    ] = "shm",
     once: Annotated[bool, typer.Option("--once", help="Read the samples and stop.")] = False,
 ) -> None:
     """Serve a model that reads text from images: try it on three samples, then on your own in the browser."""
@@ -29,7 +32,7 @@ def demo(
         )
         raise typer.Exit(1)
     try:
-        code = perform(host=host, port=port, workers=workers, once=once)
+        code = perform(host=host, port=port, workers=workers, channel=channel, once=once)
     except (CubbyholeError, OSError, ValueError, RuntimeError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         errors.print(f"cubbyhole demo: {error}{cause}")

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "cubbyhole.cli.entries:inspect",
     "stats": "cubbyhole.cli.stats:stats",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
+    "bench": "cubbyhole.cli.bench:bench",  # with commands of its own
 }
 
 
@@ -56,10 +57,13 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for name, path in COMMANDS.items():
         module, _, function = path.partition(":")
-        if find_spec(module) is not None:
-            app.command(name, no_args_is_help=name in ("serve", "inspect"))(
-                getattr(import_module(module), function)
-            )
+        if find_spec(module) is None:
+            continue
+        found = getattr(import_module(module), function)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name, no_args_is_help=name in ("serve", "inspect"))(found)
     return app
 
 

@@ -24,16 +24,18 @@ IMAGE_BYTES_MOST = 32 << 20  # a photograph has 3 to 15 MiB
 TIMEOUT_S = 60.0  # a page full of small print takes a few seconds on an old laptop
 
 
-def make_server(workers: int) -> LitServer:
+def make_server(workers: int, channel: str = "shm") -> LitServer:
     """Make the server; `run` starts it.
 
     Args:
         workers: Processes that each hold the model (about 0.5 GiB), >= 1.
+        channel: How requests travel between the server's processes.
     """
     server = LitServer(
         TextReader(workers, api_path=READ_PATH),
         accelerator="cpu",
         workers_per_device=workers,
+        channel=channel,
         timeout=TIMEOUT_S,
         max_payload_size=IMAGE_BYTES_MOST,
         model_metadata={"name": "PP-OCR", "package": "rapidocr"},

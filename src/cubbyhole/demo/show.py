@@ -45,7 +45,7 @@ def missing() -> list[str]:
     return [name for name in NEEDED if find_spec(name) is None]
 
 
-def perform(*, host: str, port: int, workers: int, once: bool) -> int:
+def perform(*, host: str, port: int, workers: int, channel: str, once: bool) -> int:
     """Run the demo until it is ended (or, with `once`, until the samples are read).
 
     Returns:
@@ -53,7 +53,7 @@ def perform(*, host: str, port: int, workers: int, once: bool) -> int:
     """
     from cubbyhole.demo.serving import make_server
 
-    server = make_server(workers)
+    server = make_server(workers, channel)
     arguments = ["--host", host, "--port", str(port), *(["--once"] if once else [])]
     client = subprocess.Popen([sys.executable, "-m", "cubbyhole.demo.show", *arguments])
     try:
@@ -186,13 +186,13 @@ def times_table(readings: list[Reading]) -> Table:
 
 
 def bytes_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
-    """Show what the samples moved through the segment."""
+    """Show what the samples moved through the channel."""
     grew = {
         name: value - before[name]
         for name, value in after.items()
         if isinstance(value, int) and name.endswith("_total")
     }
-    table = Table(title="What crossed the segment", title_justify="left", width=WIDTH)
+    table = Table(title="What crossed the channel", title_justify="left", width=WIDTH)
     table.add_column(f"channel: {after['kind']}")
     table.add_column("", justify="right")
     carried = grew["request_bytes_total"] + grew["result_bytes_total"]

@@ -261,7 +261,7 @@ def copies_are_as_declared(stage: Stage) -> None:
     if channel.capabilities.zero_copy:
         expect(plain <= 2 * size, "one copy in at each end at most", plain)
     else:
-        expect(plain >= 2 * size, "without zero_copy each way costs a copy at least", plain)
+        expect(plain > 2 * size, "without zero_copy each way costs more than one copy", plain)
     reserved = copied(lambda: front.call(lambda port: port.reserve(size)))
     if channel.capabilities.in_place:
         expect(reserved <= size, "what was reserved is not copied on its way in", reserved)

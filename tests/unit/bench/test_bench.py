@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bench import compare, plots, tables, targets
-from bench.figures import percentile
 from bench.job import Job
 from bench.load import Question, Run
 from bench.processes import cpu_s, tree
+
+from cubbyhole.measuring.tables import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The other processes of `python -m bench channels`: an echo behind a `WorkerPort`, and an onlooker.
+"""The other processes of a run: an echo behind a `WorkerPort`, and an onlooker.
 
 Kept in its own module because they are spawned: what is imported here is what a worker carries.
+
+Flow:  channel_run.py, bench/article_run.py -> spawn -> **serve**, **look**
+Owns:  a worker's port, until it is told to stop.
 """
 
 from __future__ import annotations

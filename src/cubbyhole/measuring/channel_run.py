@@ -4,7 +4,8 @@
 The front is what a server's front is: `submit`, a future for each request, `collect` when the descriptor rings.
 CPU is by process clock over front and worker, and for each; what other processes a channel needs (the Manager) is counted too.
 
-Flow:  channels_command.py -> `python -m bench.channel_run` (job as JSON on stdin) -> result as JSON on stdout
+Flow:  channels.py -> `python -m cubbyhole.measuring.channel_run` (job as JSON on stdin) -> result as JSON on stdout
+Owns:  the channel and the worker's process, for one run.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
-import os
 import sys
 import time
 from typing import Any
 
-from bench.channel_worker import HEAD_BYTES, STOP, look, serve
-from bench.figures import percentile
-from bench.processes import cpu_by_process_s
 from cubbyhole.channels.base import Channel, ChannelSettings, FrontPort
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.entries import RequestEntry, Result
+from cubbyhole.measuring.channel_worker import HEAD_BYTES, STOP, look, serve
+from cubbyhole.measuring.processes import CpuMeter
+from cubbyhole.measuring.tables import percentile
+
+_WHOLE_BYTES = 64 << 10  # up to here an answer is compared with its request byte by byte
 
 
 class Front:
@@ -37,6 +39,7 @@ class Front:
         loop.add_reader(port.fileno(), self.drain)
 
     def drain(self) -> None:
+        """Give each answer that is there to whom waits for it."""
         pop = self.waiting.pop
         for collected in self.port.collect():
             future = pop(collected.id)
@@ -45,6 +48,7 @@ class Front:
     async def call(
         self, body: Any, *, endpoint: int = 0, rank: int = 0, failures: bool = False
     ) -> Any:
+        """Submit a body; return what came of it: the result's body, or with `failures` the outcome, whatever it is."""
         self.next_id = request_id = self.next_id + 1
         future = self.waiting[request_id] = self.loop.create_future()
         self.port.submit(RequestEntry(request_id, endpoint, body, b"", rank))
@@ -57,53 +61,72 @@ class Front:
         return outcome.body
 
     def close(self) -> None:
+        """Give the place back."""
         self.loop.remove_reader(self.port.fileno())
         self.port.close()
 
 
-async def _small(front: Front, job: dict[str, Any]) -> dict[str, Any]:
+class Window:
+    """The part of a run that counts."""
+
+    def __init__(self) -> None:
+        self.latencies_ns: list[int] = []
+        self.counting = False
+        self.ended = False
+
+    def note(self, begun_ns: int) -> None:
+        """Count a round trip that began then."""
+        if self.counting:
+            self.latencies_ns.append(time.perf_counter_ns() - begun_ns)
+
+
+async def echo(front: Front, window: Window, number: int, size: int) -> None:
+    """Send one body again and again."""
+    sent = number.to_bytes(4, "little") + bytes(size - 4)
+    call, clock, note = front.call, time.perf_counter_ns, window.note
+    while not window.ended:
+        begun = clock()
+        got = await call(sent)
+        note(begun)
+        # a view of a large body is compared at its ends: a whole comparison would be the most of the figure
+        right = got == sent if size <= _WHOLE_BYTES else _same_ends(got, sent)
+        if not right:
+            raise ValueError("an answer differs from its request")
+        del got
+
+
+def _same_ends(got: Any, sent: bytes) -> bool:
+    view = memoryview(got)
+    return len(view) == len(sent) and view[:8] == sent[:8] and view[-8:] == sent[-8:]
+
+
+async def array(front: Front, window: Window, number: int, size: int) -> None:
+    """Send one array again and again, and read what comes back as one."""
+    import numpy as np
+
+    sent = np.arange(size // 4, dtype=np.float32) + number
+    body, raw, count = sent.data.cast("B"), sent.tobytes(), sent.size
+    first, last = sent.item(0), sent.item(-1)
+    call, clock, note = front.call, time.perf_counter_ns, window.note
+    turns = 0
+    while not window.ended:
+        begun = clock()
+        array = np.frombuffer(await call(body), np.float32)
+        note(begun)
+        turns += 1
+        # head and tail each time, every byte each 64th time: a whole comparison would be the most of the figure
+        right = array.size == count and array.item(0) == first and array.item(-1) == last
+        if not right or (not turns % 64 and array.tobytes() != raw):
+            raise ValueError("an answer differs from its request")
+        del array
+
+
+async def _small(front: Front, job: dict[str, Any], worker: int) -> dict[str, Any]:
     """K coroutines, each with one request in flight, for a fixed time."""
-    size, in_flight, mode = job["size_bytes"], job["in_flight"], job["mode"]
-    latencies: list[int] = []
-    counting = False
-    stop = False
-
-    def note(begun: int) -> None:
-        if counting:
-            latencies.append(time.perf_counter_ns() - begun)
-
-    async def echo(number: int) -> None:
-        sent = number.to_bytes(4, "little") + bytes(size - 4)
-        call, clock = front.call, time.perf_counter_ns
-        while not stop:
-            begun = clock()
-            got = await call(sent)
-            note(begun)
-            if got != sent:
-                raise ValueError("an answer differs from its request")
-            del got
-
-    async def arrays(number: int) -> None:
-        import numpy as np
-
-        sent = np.arange(size // 4, dtype=np.float32) + number
-        body, raw, count = sent.data.cast("B"), sent.tobytes(), sent.size
-        first, last = sent.item(0), sent.item(-1)
-        call, clock = front.call, time.perf_counter_ns
-        turns = 0
-        while not stop:
-            begun = clock()
-            array = np.frombuffer(await call(body), np.float32)
-            note(begun)
-            turns += 1
-            # head and tail each time, every byte each 64th time: a whole comparison would be the most of the figure
-            right = array.size == count and array.item(0) == first and array.item(-1) == last
-            if not right or (not turns % 64 and array.tobytes() != raw):
-                raise ValueError("an answer differs from its request")
-            del array
-
-    one = arrays if mode == "array" else echo
-    tasks = [asyncio.ensure_future(one(n)) for n in range(in_flight)]
+    window = Window()
+    one = array if job["mode"] == "array" else echo
+    size = job["size_bytes"]
+    tasks = [asyncio.ensure_future(one(front, window, n, size)) for n in range(job["in_flight"])]
 
     async def phase(seconds: float) -> None:
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -111,26 +134,23 @@ async def _small(front: Front, job: dict[str, Any]) -> dict[str, Any]:
             task.result()
 
     await phase(job["warmup_s"])
-    before, begun, counting = cpu_by_process_s(os.getpid()), time.perf_counter(), True
+    meter, begun, window.counting = CpuMeter([worker]), time.perf_counter(), True
     await phase(job["seconds"])
-    count, took_s = len(latencies), time.perf_counter() - begun
-    after = cpu_by_process_s(os.getpid())
-    counting, stop = False, True
+    count, took_s = len(window.latencies_ns), time.perf_counter() - begun
+    cpu = meter.per_message_us(count)
+    window.counting, window.ended = False, True
     await asyncio.wait_for(asyncio.gather(*tasks), 20)
-    latencies.sort()
-    used = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
+    latencies = sorted(window.latencies_ns)
     return {
         "round_trips": count,
         "round_trips_per_s": count / took_s,
         "p50_us": percentile(latencies, 0.5) / 1e3,
         "p99_us": percentile(latencies, 0.99) / 1e3,
-        "cpu_us": 1e6 * sum(used.values()) / max(count, 1),
-        "front_cpu_us": 1e6 * used.pop(os.getpid(), 0.0) / max(count, 1),
-        "others_cpu_us": 1e6 * sum(used.values()) / max(count, 1),
+        **cpu,
     }
 
 
-async def _large(front: Front, job: dict[str, Any]) -> dict[str, Any]:
+async def _large(front: Front, job: dict[str, Any], _worker: int) -> dict[str, Any]:
     """One large body at a time. `views`: copied in by submit. `place`: written in place before the clock starts."""
     import numpy as np
 
@@ -143,7 +163,7 @@ async def _large(front: Front, job: dict[str, Any]) -> dict[str, Any]:
         tail = source[-HEAD_BYTES // 4 :].tobytes()
         body: Any = source.data.cast("B")
         if job["place"]:
-            block = front.port.reserve(size)
+            block: Any = front.port.reserve(size)
             memoryview(block).cast("B")[:] = body
             body = block
             del block
@@ -187,6 +207,7 @@ def _look(channel: Channel, context: Any) -> dict[str, Any]:
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Make the channel and its worker, and run the job."""
     arena = 1 << 30 if job["size_bytes"] > 1 << 20 else 1 << 28
     channel = create_channel(job["channel"], ChannelSettings(slots=1024, arena_bytes=arena))
     context = multiprocessing.get_context("spawn")
@@ -206,6 +227,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def loop_factory(name: str) -> Any:
+    """Return what makes an event loop of that name."""
     if name == "asyncio":
         return asyncio.new_event_loop
     import uvloop
@@ -216,7 +238,8 @@ def loop_factory(name: str) -> Any:
 def _run(channel: Channel, job: dict[str, Any], worker: Any) -> dict[str, Any]:
     loop = loop_factory(job["loop"])()
     try:
-        return loop.run_until_complete(_drive(channel, job, worker))
+        figures: dict[str, Any] = loop.run_until_complete(_drive(channel, job, worker))
+        return figures
     finally:
         loop.close()
 
@@ -225,7 +248,7 @@ async def _drive(channel: Channel, job: dict[str, Any], worker: Any) -> dict[str
     front = Front(channel.front(0), asyncio.get_running_loop())
     try:
         shape = _large if job["size_bytes"] > 1 << 20 else _small
-        figures = await asyncio.wait_for(shape(front, job), 120)
+        figures = await asyncio.wait_for(shape(front, job, worker.pid), 120)
         await asyncio.wait_for(front.call(STOP, failures=True), 10)
         figures["rings"] = float(channel.statistics().rings_total)
         return figures
@@ -237,6 +260,7 @@ async def _drive(channel: Channel, job: dict[str, Any], worker: Any) -> dict[str
 
 
 def main() -> None:
+    """Run the job on stdin."""
     job = json.loads(sys.stdin.read())
     json.dump(measure(job), sys.stdout)
 
