@@ -18,7 +18,22 @@ CRASH_POINTS = os.environ.get(
 )  # tests/native: SIGKILL at a chosen instruction
 MODULES = {
     "_segment": ["cbh_segment.c", "cbh_heap.c"],
-    "_entries": ["cbh_dict.c", "cbh_stream.c", "cbh_bell.c", "cbh_segment.c", "cbh_heap.c"],
+    "_entries": [
+        "cbh_dict.c",
+        "cbh_history.c",
+        "cbh_stream.c",
+        "cbh_bell.c",
+        "cbh_segment.c",
+        "cbh_heap.c",
+    ],
+    "_history": [
+        "cbh_dict.c",
+        "cbh_history.c",
+        "cbh_stream.c",
+        "cbh_bell.c",
+        "cbh_segment.c",
+        "cbh_heap.c",
+    ],
     "_index": ["cbh_index.c", "cbh_segment.c", "cbh_heap.c"],
 }
 

@@ -128,6 +128,36 @@ def test_the_traceback_of_a_failed_request_is_found_by_the_id_that_the_client_go
         assert "predict" in text
 
 
+def test_what_became_of_a_request_is_kept_after_its_answer() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        requests.post(f"{server.url}/predict", json={"input": 3}, timeout=20)
+        poll_until(seen.history)
+        pid = str(server.pid)
+        found = json.loads(command("requests", "--past", "--json", "--server", pid))
+        (one,) = found["requests"]
+        assert (one["state"], one["outcome"], one["status"]) == ("over", "answered", 200)
+        assert one["worker"] == 0
+        assert list(one["phases_ms"]) == ["intake", "queue", "run", "collect"]
+        assert sum(one["phases_ms"].values()) <= one["age_ms"] + 0.01
+        assert "200 answered" in command("requests", "--past", "--server", pid)
+        picture = command("inspect", str(one["id"]), "--server", pid)
+        assert "collect" in picture
+        assert "answered" in picture
+
+
+def test_a_request_that_ran_out_of_time_is_kept_with_the_status_that_its_client_got() -> None:
+    with serving(f"{SERVERS}:impatient") as server:
+        answer = requests.post(
+            f"{server.url}/predict", json={"input": 3, "sleep_s": 1.4}, timeout=20
+        )
+        assert answer.status_code == 504
+        with attach(server.pid) as seen:
+            poll_until(seen.history)  # its worker goes on with it for a while
+            (one,) = seen.history()
+        assert (one.outcome, one.status, one.failure) == ("expired", 504, "expired")
+        assert one.worker == 0
+
+
 def test_the_memory_is_mapped_for_reading_only() -> None:
     with serving(f"{SERVERS}:Square") as server, attach(server.pid):
         shared = [

@@ -28,7 +28,8 @@ class Build(Protocol):
 
 
 def _build(into: Path, change: Change | None = None, **environment: str) -> Path:
-    ignore = shutil.ignore_patterns("*.so", "__pycache__", "_segment.c", "_entries.c", "_index.c")
+    generated = ("_segment.c", "_entries.c", "_history.c", "_index.c")
+    ignore = shutil.ignore_patterns("*.so", "__pycache__", *generated)
     shutil.copytree(ROOT / "src", into / "src", ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, into / name)

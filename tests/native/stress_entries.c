@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cbh_dict.h"
+#include "cbh_history.h"
 
 enum { FRONTS = 2, WORKERS = 3, SLOTS = 64, ARENA = 48 << 20 };
 static cbh_segment shared;
 static _Atomic bool over, fronts_done;
-static _Atomic uint64_t answered, streamed, cancelled, refused;
+static _Atomic uint64_t answered, streamed, cancelled, refused, records;
 
 static void die(const char *what, uint64_t number) {
   fprintf(stderr, "%s: %llu\n", what, (unsigned long long)number);
@@ -94,7 +94,7 @@ static bool take_news(cbh_dict *dict, uint32_t index, uint64_t *taken) {  // tru
   if (phase < CBH_STREAMING) return false;
   if (cbh_flags_of(state) & CBH_CANCELLED) {
     if (phase < CBH_DONE) return false;
-    cbh_slot_free(dict, index, state, false);
+    cbh_slot_free(dict, index, state, false, cbh_now_ns());
     return true;
   }
   while (cbh_stream_next(dict, index, state, &cursor, &frame) == CBH_OK) {
@@ -111,7 +111,7 @@ static bool take_news(cbh_dict *dict, uint32_t index, uint64_t *taken) {  // tru
   if (*taken + result.body_bytes != size_of(id)) die("short answer of", id);
   if (*taken) streamed++;
   answered++;
-  cbh_slot_free(dict, index, state, false);
+  cbh_slot_free(dict, index, state, false, cbh_now_ns());
   return true;
 }
 
@@ -151,6 +151,17 @@ static void *serve(void *argument) {
   return NULL;
 }
 
+static void count_again(const cbh_dict *dict) {  // what the fronts counted, against what they saw
+  uint64_t outcomes[CBH_OUTCOMES] = {0}, times = 0;
+  for (uint32_t front = 0; front < FRONTS; front++) {
+    const cbh_tally *tally = cbh_tally_of(dict, front, 0);
+    for (int i = 0; i < CBH_OUTCOMES; i++) outcomes[i] += CBH_GET(((cbh_tally *)tally)->outcomes[i]);
+    for (uint32_t i = 0; i < CBH_TIME_BUCKETS; i++) times += CBH_GET(((cbh_tally *)tally)->times[CBH_T_REQUEST].buckets[i]);
+  }
+  if (outcomes[CBH_ANSWERED] != answered || times != answered) die("answers not counted", answered - outcomes[CBH_ANSWERED]);
+  if (outcomes[CBH_TAKEN_BACK] != cancelled) die("cancellations not counted", cancelled - outcomes[CBH_TAKEN_BACK]);
+}
+
 static void *look(void *argument) {  // an observer: never in the way, never torn
   cbh_segment segment = shared;
   cbh_dict dict;
@@ -160,6 +171,13 @@ static void *look(void *argument) {  // an observer: never in the way, never tor
   for (uint32_t i = 0; !fronts_done; i = (i + 1) % dict.slot_count) {
     if (cbh_peek(&dict, i, &view) && cbh_phase_of(view.state) > CBH_WRITING && view.request_bytes != size_of(view.id))
       die("torn look at entry", view.id);
+    for (uint32_t front = 0; front < FRONTS; front++) {
+      cbh_past past;
+      if (!cbh_past_read(&dict, front, CBH_RING_LAST, i % CBH_RECORDS, &past)) continue;
+      bool whole = past.outcome == CBH_ANSWERED ? past.result_bytes == size_of(past.id) : past.outcome == CBH_TAKEN_BACK;
+      if (past.request_bytes != size_of(past.id) || (past.id - 1) % FRONTS != front || !whole) die("torn record of", past.id);
+      records++;
+    }
     if (i == 0) sched_yield();
   }
   return NULL;
@@ -180,9 +198,12 @@ int main(int argc, char **argv) {
   for (int i = 0; i < FRONTS; i++) pthread_join(threads[i], NULL);
   fronts_done = true;
   for (int i = FRONTS; i <= FRONTS + WORKERS; i++) pthread_join(threads[i], NULL);
+  cbh_dict dict;
+  if (cbh_dict_open(&dict, &shared) != CBH_OK) die("dictionary", 0);
+  count_again(&dict);
   cbh_usage(&shared, &bytes, &blocks);
-  printf("answered %llu, streamed %llu, cancelled %llu, waited for room %llu, blocks left %llu\n",
-         (unsigned long long)answered, (unsigned long long)streamed, (unsigned long long)cancelled,
+  printf("answered %llu, streamed %llu, cancelled %llu, records read %llu, waited for room %llu, blocks left %llu\n",
+         (unsigned long long)answered, (unsigned long long)streamed, (unsigned long long)cancelled, (unsigned long long)records,
          (unsigned long long)refused, (unsigned long long)blocks);
   cbh_segment_unmap(&shared);
   return blocks ? 1 : 0;

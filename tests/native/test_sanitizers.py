@@ -13,7 +13,14 @@ import pytest
 NATIVE = Path(__file__).resolve().parents[2] / "src" / "cubbyhole" / "_native"
 STRESS = Path(__file__).with_name("stress_entries.c")
 SECONDS = os.environ.get("CUBBYHOLE_STRESS_S", "2")
-SOURCES = ("cbh_dict.c", "cbh_stream.c", "cbh_bell.c", "cbh_segment.c", "cbh_heap.c")
+SOURCES = (
+    "cbh_dict.c",
+    "cbh_history.c",
+    "cbh_stream.c",
+    "cbh_bell.c",
+    "cbh_segment.c",
+    "cbh_heap.c",
+)
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),

@@ -53,7 +53,7 @@ cdef extern from "cbh_dict.h" nogil:
                    uint64_t deadline_ns, uint32_t flags, uint64_t received_ns)
     uint32_t cbh_drain(cbh_dict *d, uint32_t *slots, uint32_t max)
     bint cbh_result_of(const cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result)
-    void cbh_slot_free(cbh_dict *d, uint32_t slot, uint64_t state, bint kept)
+    void cbh_slot_free(cbh_dict *d, uint32_t slot, uint64_t state, bint kept, uint64_t now)
     int cbh_cancel(cbh_dict *d, uint64_t id)
     int cbh_claim(cbh_dict *d, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states)
     bint cbh_listen(cbh_dict *d, uint32_t endpoint)
@@ -73,3 +73,32 @@ cdef extern from "cbh_dict.h" nogil:
     int64_t cbh_find(const cbh_dict *d, uint64_t id, uint64_t start)
     bint cbh_peek(const cbh_dict *d, uint32_t slot, cbh_view *view)
     uint64_t cbh_untag(uint64_t word, uint64_t state)
+
+cdef extern from "cbh_history.h" nogil:
+    const uint32_t CBH_TIME_BUCKETS, CBH_SIZE_BUCKETS, CBH_BATCH_BUCKETS, CBH_RECORDS, CBH_RINGS, CBH_OUTCOMES
+    const uint32_t CBH_TIMERS, CBH_SIZERS
+    ctypedef struct cbh_times:
+        uint64_t sum
+        uint64_t *buckets
+    ctypedef struct cbh_sizes:
+        uint64_t sum
+        uint64_t *buckets
+    ctypedef struct cbh_tally:
+        uint64_t *outcomes
+        cbh_times *times
+        cbh_sizes *sizes
+    ctypedef struct cbh_batches:
+        uint64_t endpoint, sum
+        uint64_t *buckets
+        cbh_times waits
+    ctypedef struct cbh_past:
+        uint64_t id, request_bytes, result_bytes, rank, deadline_ns
+        uint64_t received_ns, ready_ns, claimed_ns, first_chunk_ns, done_ns, over_ns
+        uint32_t endpoint, front, place, attempt, flags, outcome, status, chunks
+    const uint64_t *cbh_time_bounds
+    uint64_t cbh_size_bound(uint32_t bucket)
+    uint64_t cbh_batch_bound(uint32_t bucket)
+    void cbh_count_batch(cbh_dict *d, uint32_t endpoint, uint32_t size, uint64_t wait_ns)
+    const cbh_tally *cbh_tally_of(const cbh_dict *d, uint32_t front, uint32_t endpoint)
+    const cbh_batches *cbh_batches_of(const cbh_dict *d, uint32_t place)
+    bint cbh_past_read(const cbh_dict *d, uint32_t front, uint32_t ring, uint32_t number, cbh_past *past)

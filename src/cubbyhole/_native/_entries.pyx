@@ -144,7 +144,7 @@ cdef tuple as_row(cbh_view *v):
 
 cdef list sum_counters(Segment segment):
     cdef int i
-    return [counter_sum(&segment.c, i) for i in range(12)]
+    return [counter_sum(&segment.c, i) for i in range(13)]
 
 
 cdef class FrontEnd:
@@ -210,7 +210,7 @@ cdef class FrontEnd:
     def collect(self):
         cdef uint32_t slots[MAX_DRAIN]
         cdef uint32_t count = cbh_drain(&self.entries.d, slots, MAX_DRAIN), i, phase
-        cdef uint64_t state
+        cdef uint64_t state, now = cbh_now_ns() if count else 0  # one look at the clock for all that are over now
         cdef cbh_slot *slot
         cdef list found = []
         cdef object collected = self.words.collected
@@ -226,20 +226,20 @@ cdef class FrontEnd:
             if cbh_flags_of(state) & CBH_CANCELLED:
                 if phase != CBH_STREAMING:
                     self.streams.pop(slot.id, None)
-                    cbh_slot_free(&self.entries.d, slots[i], state, False)
+                    cbh_slot_free(&self.entries.d, slots[i], state, False, now)
                 continue
             if phase == CBH_STREAMING or cbh_untag(slot.stream, state):
                 self.streams[slot.id] = slots[i]
                 found.append(collected(slot.id, None))
                 continue
             times = (slot.received_ns, slot.ready_ns, slot.claimed_ns, slot.first_chunk_ns, slot.done_ns)
-            item = collected(slot.id, self.final(slots[i], state), times)
+            item = collected(slot.id, self.final(slots[i], state, now), times)
             if phase == CBH_FAILED and slot.claimed_ns:  # who held it; the slot's words stay until we submit again
                 item.worker, item.attempt = <int>cbh_place_of(state) - <int>self.entries.d.fronts, slot.attempt
             found.append(item)
         return found
 
-    cdef object final(self, uint32_t index, uint64_t state):
+    cdef object final(self, uint32_t index, uint64_t state, uint64_t now):
         """Take the outcome of a finished slot out, and free the slot."""
         cdef cbh_dict *d = &self.entries.d
         cdef Segment segment = self.entries.segment
@@ -266,7 +266,7 @@ cdef class FrontEnd:
                     body = memoryview(segment.lease(block, result.body_from, result.body_bytes))
                     kept = True
                 outcome = self.words.result(body, result.status, meta)
-        cbh_slot_free(d, index, state, kept)
+        cbh_slot_free(d, index, state, kept, now)
         return outcome
 
     def take_chunks(self, uint64_t request_id):
@@ -298,7 +298,7 @@ cdef class FrontEnd:
         cbh_stream_taken(d, index, state, cursor)
         if cbh_phase_of(state) >= CBH_DONE:
             del self.streams[request_id]
-            end = self.final(index, state)
+            end = self.final(index, state, cbh_now_ns())
         return self.words.taken(chunks, head, end)
 
     def cancel(self, uint64_t request_id):
@@ -518,6 +518,9 @@ cdef class WorkerEnd:
             return self.entries.segment.reserve(size_bytes, CBH_RESULT_HEADER, CBH_RESULT_BACK)
         except self.words.core_error as error:
             raise self.words.refuse(error.code, size_bytes, self.entries) from error
+
+    def count_batch(self, uint32_t size, double wait_s):
+        cbh_count_batch(&self.entries.d, self.endpoint, size, <uint64_t>(wait_s * 1e9) if 0 < wait_s < 1e9 else 0)
 
     def listen(self):
         if self.listening:

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cbh_bell.h"
+#include "cbh_history.h"
 
 typedef _Atomic uint64_t word_t;
 
@@ -14,7 +15,7 @@ static uint64_t make_state(uint64_t generation, uint64_t epoch, uint64_t place, 
 static uint64_t with_phase(uint64_t state, uint32_t phase) { return (state & ~0xffull) | phase; }
 
 // ------------------------------------------------------------------ layout
-static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[7]) {
+static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[8]) {
   uint64_t slots = (uint64_t)fronts * per_front, words = slots / 64, next = 0;
   at[0] = next, next += endpoints * sizeof(cbh_endpoint);
   at[1] = next, next += (endpoints * words * 8 + 63) & ~63ull;
@@ -23,17 +24,18 @@ static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front,
   at[4] = next, next += slots * 8;
   at[5] = next, next += slots * 8;
   at[6] = next = (next + 4095) & ~4095ull;
-  return next + slots * CBH_SLOT_BYTES;
+  at[7] = next += slots * CBH_SLOT_BYTES;
+  return next + cbh_history_bytes(fronts, endpoints);
 }
 
 uint64_t cbh_dict_body_bytes(uint32_t fronts, uint32_t endpoints, uint32_t per_front) {
-  uint64_t at[7];
+  uint64_t at[8];
   return lay_out(fronts, endpoints, per_front, at);
 }
 
 int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   const uint64_t *p = segment->header->parameters;
-  uint64_t at[7];
+  uint64_t at[8];
   memset(dict, 0, sizeof *dict);
   for (uint32_t i = 0; i < CBH_PLACES; i++) dict->bells[i] = -1;
   if (p[0] == 0 || p[0] + p[1] > CBH_PLACES || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
@@ -52,6 +54,7 @@ int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   dict->arrivals = (word_t *)(body + at[4]);
   dict->ids = (word_t *)(body + at[5]);
   dict->slots = (cbh_slot *)(body + at[6]);
+  dict->history = body + at[7];
   return CBH_OK;
 }
 
@@ -242,8 +245,9 @@ bool cbh_result_of(const cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t
   return true;
 }
 
-void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept) {
+void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept, uint64_t now) {
   cbh_slot *slot = &dict->slots[index];
+  cbh_remember(dict, index, state, now);
   cbh_segment *s = dict->segment;
   uint64_t mine = cbh_bit(s->place), body = CBH_GET(slot->body_at), meta = CBH_GET(slot->meta_at);
   uint64_t result = kept ? 0 : cbh_untag(CBH_GET(slot->result), state);
@@ -261,18 +265,20 @@ int cbh_cancel(cbh_dict *dict, uint64_t id) {
   int64_t first = (int64_t)dict->segment->place * dict->per_front;
   for (int64_t i = first; (i = cbh_find(dict, id, (uint64_t)i)) >= 0 && i < first + dict->per_front; i++) {
     cbh_slot *slot = &dict->slots[i];
-    uint64_t state = atomic_load(&slot->state);
+    uint64_t state = atomic_load(&slot->state), now = cbh_now_ns();
     if (CBH_GET(slot->id) != id || cbh_phase_of(state) < CBH_READY) continue;
+    bool overdue = CBH_GET(slot->deadline_ns) <= now && !CBH_GET(slot->first_chunk_ns);
+    uint64_t flags = (uint64_t)(overdue ? CBH_CANCELLED | CBH_OVERDUE : CBH_CANCELLED) << 8;
     while (cbh_phase_of(state) >= CBH_READY) {
       if (cbh_phase_of(state) == CBH_READY) {
         // SYNC(request-ready): the same word that a worker claims by; one of the two compare-and-swaps wins.
         if (!atomic_compare_exchange_strong(&slot->state, &state, with_phase(state, CBH_WRITING))) continue;
         atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint))[i / 64], ~(1ull << (i & 63)));
         cbh_count(dict->segment, CBH_N_CANCELLED, 1);
-        cbh_slot_free(dict, (uint32_t)i, state, false);
+        cbh_slot_free(dict, (uint32_t)i, state | flags, false, now);
         return CBH_OK;
       }
-      if (!atomic_compare_exchange_strong(&slot->state, &state, state | (uint64_t)CBH_CANCELLED << 8)) continue;
+      if (!atomic_compare_exchange_strong(&slot->state, &state, state | flags)) continue;
       cbh_count(dict->segment, CBH_N_CANCELLED, 1);
       if (cbh_phase_of(state) >= CBH_DONE) cbh_announce(dict, (uint32_t)i);  // the next drain frees it
       else if (cbh_phase_of(state) == CBH_STREAMING) ring(dict, cbh_place_of(state));  // it may wait for credit
@@ -432,7 +438,8 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   cbh_hold(s, block, front);
   cbh_crash_here(6);
   CBH_SET(slot->done_ns, cbh_now_ns());
-  CBH_SET(slot->result_bytes, result->body_bytes);
+  uint64_t streamed = CBH_GET(slot->chunks) && phase == CBH_DONE ? CBH_GET(slot->result_bytes) : 0;
+  CBH_SET(slot->result_bytes, streamed + result->body_bytes);
   CBH_SET(slot->result_status, result->status);
   uint64_t now = atomic_load_explicit(&slot->state, memory_order_relaxed);
   do {
@@ -501,6 +508,7 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
     uint64_t again = make_state(cbh_generation_of(state), 0, front, CBH_RETRY, CBH_READY);
     if (!atomic_compare_exchange_strong(&slot->state, &state, again)) return 0;
     atomic_fetch_or(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], 1ull << (index & 63));
+    atomic_fetch_add_explicit(&dict->segment->places[place].counters[CBH_N_RETRIED], 1, memory_order_relaxed);
     return 1;
   }
   return fail(dict, index, state, CBH_DIED, place) ? 1 : 0;

@@ -10,7 +10,7 @@
 // A hint too many does no harm, a lost one is set again by cbh_reclaim(). A rank is one word beside the slots, so that the
 // smallest of hundreds is found by reading a few cache lines; so do the ids, for whoever looks an entry up from outside.
 //
-// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | arrivals | ids | slots.
+// Body of the segment: endpoints | ready bitmaps | attention bitmap | ranks | arrivals | ids | slots | history.
 #ifndef CBH_DICT_H
 #define CBH_DICT_H
 
@@ -18,7 +18,8 @@
 
 enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, CBH_DONE, CBH_FAILED };
 #define CBH_MOST_DEATHS 3  // workers that may die of one entry; as POISON_AFTER in core/entries.py
-enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8 };
+// OVERDUE: it was cancelled because its time was over, and not because its client left.
+enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_OVERDUE = 16 };
 
 #define CBH_SLOT_BYTES 512u
 #define CBH_MAX_CLAIM 512u
@@ -63,6 +64,7 @@ typedef struct {                             // private: the dictionary as this 
   cbh_endpoint *endpoint;
   _Atomic uint64_t *ready, *attention, *ranks, *arrivals, *ids;
   cbh_slot *slots;
+  char *history;                               // cbh_history.h
   int bells[CBH_PLACES];
   uint32_t *free_slots, free_count, reserved;  // of a front: a stack, the hottest slot first
 } cbh_dict;
@@ -90,7 +92,8 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
 uint32_t cbh_drain(cbh_dict *dict, uint32_t *slots, uint32_t max);  // slots that have news; quiets the bell
 bool cbh_result_of(const cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result);
 // Drops request and stream with it, and the result too unless `kept`: then its block is a lease of ours from now on.
-void cbh_slot_free(cbh_dict *dict, uint32_t slot, uint64_t state, bool kept);
+// The entry is over at `now`, and is counted (cbh_history.h).
+void cbh_slot_free(cbh_dict *dict, uint32_t slot, uint64_t state, bool kept, uint64_t now);
 int cbh_cancel(cbh_dict *dict, uint64_t id);  // CBH_OK: taken back; CBH_AGAIN: its worker will see it; CBH_NOT_FOUND
 
 // ---- worker

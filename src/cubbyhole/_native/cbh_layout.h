@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define CBH_MAGIC 0x454c4f4859424255ull  // "UBBYHOLE"
-#define CBH_LAYOUT_VERSION 1u
+#define CBH_LAYOUT_VERSION 2u
 
 #define CBH_PLACES 62u               // processes attached at once: one bit each in a block's holders, two bits are spare
 #define CBH_OBSERVER 63u             // looks, and holds nothing
@@ -54,7 +54,7 @@ enum { CBH_PLACE_FREE = 0, CBH_PLACE_TAKING = 1, CBH_PLACE_LIVE = 2, CBH_PLACE_R
 
 enum cbh_counter {  // of each place, written by its process only
   CBH_N_SUBMITTED, CBH_N_CLAIMED, CBH_N_PUBLISHED, CBH_N_CHUNKS, CBH_N_FAILED, CBH_N_CANCELLED, CBH_N_RECLAIMED,
-  CBH_N_RINGS, CBH_N_REQUEST_BYTES, CBH_N_RESULT_BYTES, CBH_N_COPIED_BYTES, CBH_N_EXPIRED, CBH_COUNTERS = 16
+  CBH_N_RINGS, CBH_N_REQUEST_BYTES, CBH_N_RESULT_BYTES, CBH_N_COPIED_BYTES, CBH_N_EXPIRED, CBH_N_RETRIED, CBH_COUNTERS = 16
 };
 
 typedef struct {

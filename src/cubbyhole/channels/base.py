@@ -9,7 +9,7 @@ Six verbs carry every request; two more look at them. Fronts and workers hold *p
     front   collect()                     DONE | FAILED -> FREE; take_chunks(id) while STREAMING
     front   cancel(id)                    READY -> FREE, later: a flag that the worker sees
     super   reclaim(role, index)          what a dead process held -> FAILED(worker_died), or READY again
-    any     snapshot(), statistics()
+    any     snapshot(), statistics(), histograms()
 
 Rules that every channel keeps, and that `tests/contract` checks for each:
 - No verb of a front blocks: no room is `ChannelFull`, raised at once.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RequestEntry,
         Taken,
     )
+    from cubbyhole.core.history import EndpointHistograms
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 Role: TypeAlias = Literal["front", "worker"]
@@ -51,6 +52,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     visible: bool  # `snapshot()` shows every entry, from any process, also after a worker's death
     cancels_queued: bool  # an unclaimed entry can be taken back
     in_place: bool  # `reserve` gives memory that the other side reads without a copy
+    history: bool = (
+        False  # `histograms()` says how long the requests that are over were in each phase
+    )
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +169,9 @@ class Channel(Protocol):
 
     def statistics(self) -> ChannelStatistics:
         """Counters since the channel was made, over all processes."""
+
+    def histograms(self) -> list[EndpointHistograms]:
+        """Times and sizes of the requests that are over, for each endpoint; empty without the capability `history`."""
 
     def close(self) -> None:
         """Free what this process has of it."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cubbyhole.channels.framing import Message
     from cubbyhole.channels.held import Held
     from cubbyhole.core.entries import Buffer
+    from cubbyhole.core.history import EndpointHistograms
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 _MOST_AT_ONCE = 64  # pipes made for one claim
@@ -309,6 +310,10 @@ class PipeChannel:
     def snapshot(self) -> list[EntrySnapshot]:
         """See `Channel.snapshot`: nothing is seen."""
         return self._ledger.snapshot()
+
+    def histograms(self) -> list[EndpointHistograms]:
+        """See `Channel.histograms`: nothing is kept of what is over."""
+        return []
 
     def statistics(self) -> ChannelStatistics:
         """See `Channel.statistics`."""

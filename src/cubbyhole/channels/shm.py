@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from cubbyhole.channels.base import Capabilities, ChannelSettings
+from cubbyhole.channels.past import read_finished, read_histograms
 from cubbyhole.core.entries import (
     POISON_AFTER,
     Chunk,
@@ -40,12 +41,13 @@ from cubbyhole.core.errors import (
 from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 try:
-    from cubbyhole._native import _entries, _segment
+    from cubbyhole._native import _entries, _history, _segment
 except ImportError as error:  # the package imports without it; whoever needs it is told
     raise NativeCoreMissing.because(error) from error
 
 if TYPE_CHECKING:
     from cubbyhole.channels.base import FrontPort, Role, WorkerPort
+    from cubbyhole.core.history import EndpointHistograms, FinishedEntry
 
 SLOT_GROUP = 64  # slots are given out in words of 64 bits
 WARM_BYTES = 1 << 20  # faulted in at start: fresh pages cost 7 to 30 times a copy
@@ -129,7 +131,13 @@ class SharedMemoryChannel:
 
     kind = "shm"
     capabilities = Capabilities(
-        zero_copy=True, ranks=True, credit=True, visible=True, cancels_queued=True, in_place=True
+        zero_copy=True,
+        ranks=True,
+        credit=True,
+        visible=True,
+        cancels_queued=True,
+        in_place=True,
+        history=True,
     )
 
     def __init__(self, settings: ChannelSettings, fd: int, bells: list[int]) -> None:
@@ -137,6 +145,7 @@ class SharedMemoryChannel:
         self._fd = fd
         self._bells = bells
         self._observer: Any = None  # mapped when somebody looks
+        self._past: Any = None
 
     @classmethod
     def create(cls, settings: ChannelSettings) -> SharedMemoryChannel:
@@ -185,6 +194,11 @@ class SharedMemoryChannel:
             self._observer = self._open()
         return self._observer
 
+    def _look_back(self) -> Any:
+        if self._past is None:
+            self._past = _history.History(self._look().segment)
+        return self._past
+
     def _place(self, role: Role, index: int) -> int:
         return index if role == "front" else self.settings.fronts + index
 
@@ -214,6 +228,15 @@ class SharedMemoryChannel:
         row = self._look().find(request_id)
         return None if row is None else _snapshot(row, self.settings.fronts)
 
+    def histograms(self) -> list[EndpointHistograms]:
+        """Return how long the requests of each endpoint were in each phase, and how large they were."""
+        past = self._look_back()
+        return [read_histograms(past, _history, n) for n in range(self.settings.endpoints)]
+
+    def history(self) -> list[FinishedEntry]:
+        """Return the last entries that are over, oldest first: as far as they are kept, failures longer."""
+        return read_finished(self._look_back(), self.settings.fronts)
+
     def statistics(self) -> ChannelStatistics:
         """Return counters over all processes, and what is held now."""
         look = self._look()
@@ -238,6 +261,7 @@ class SharedMemoryChannel:
             result_bytes_total=n[9],
             copied_bytes_total=n[10],
             expired_total=n[11],
+            retried_total=n[12],
             arena_bytes=look.segment.arena_bytes,
             arena_used_bytes=used_bytes,
             blocks_used=blocks,
@@ -245,7 +269,7 @@ class SharedMemoryChannel:
 
     def close(self) -> None:
         """Close this process's descriptors; the memory goes with the last process that maps it."""
-        self._observer = None
+        self._observer = self._past = None
         for fd in (self._fd, *self._bells):
             os.close(fd)
         self._fd, self._bells = -1, []

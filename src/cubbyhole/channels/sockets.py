@@ -29,6 +29,7 @@ from cubbyhole.channels.ledger import Ledger, Word
 from cubbyhole.channels.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
+    from cubbyhole.core.history import EndpointHistograms
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 
@@ -98,6 +99,10 @@ class SocketChannel:
     def snapshot(self) -> list[EntrySnapshot]:
         """See `Channel.snapshot`."""
         return self._ledger.snapshot()
+
+    def histograms(self) -> list[EndpointHistograms]:
+        """See `Channel.histograms`: nothing is kept of what is over."""
+        return []
 
     def statistics(self) -> ChannelStatistics:
         """See `Channel.statistics`."""

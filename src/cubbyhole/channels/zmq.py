@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from cubbyhole.channels.framing import Frame, Message
     from cubbyhole.core.entries import Buffer
+    from cubbyhole.core.history import EndpointHistograms
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 _COPY_BELOW_BYTES = 64 << 10  # below, handing memory over costs more than copying it
@@ -361,6 +362,10 @@ class ZmqChannel:
     def snapshot(self) -> list[EntrySnapshot]:
         """See `Channel.snapshot`: nothing is seen."""
         return self._ledger.snapshot()
+
+    def histograms(self) -> list[EndpointHistograms]:
+        """See `Channel.histograms`: nothing is kept of what is over."""
+        return []
 
     def statistics(self) -> ChannelStatistics:
         """See `Channel.statistics`."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from cubbyhole.channels.shm import SharedMemoryChannel
+    from cubbyhole.core.history import EndpointHistograms, FinishedEntry
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
 _ROSTER = f"/memfd:{NAME} (deleted)"
@@ -68,6 +69,22 @@ class AttachedServer:
     def statistics(self) -> ChannelStatistics:
         """Return the channel's counters."""
         return self._channel.statistics()
+
+    def history(self) -> list[FinishedEntry]:
+        """Return the last requests that are over, oldest first; those that failed have the code and status of their answer."""
+        codes = {record.id: (record.code, record.status) for record in self.failures()}
+        return [
+            entry
+            if entry.id not in codes
+            else msgspec.structs.replace(
+                entry, failure=codes[entry.id][0], status=codes[entry.id][1]
+            )
+            for entry in self._channel.history()
+        ]
+
+    def histograms(self) -> list[EndpointHistograms]:
+        """Return how long the requests of each endpoint were in each phase, since the server was started."""
+        return self._channel.histograms()
 
     def failures(self) -> list[FailureRecord]:
         """Return the last failures of all fronts, oldest first."""

@@ -14,12 +14,14 @@ import msgspec
 import typer
 
 from cubbyhole.cli.attach import AttachedServer, NoServer, attach
-from cubbyhole.cli.phases import draw, list_phases
+from cubbyhole.cli.past import finished_phases, finished_row
+from cubbyhole.cli.phases import Phase, draw, list_phases
 from cubbyhole.cli.process_state import process_word
 from cubbyhole.core.clock import NEVER_NS, now_ns
 
 if TYPE_CHECKING:
     from cubbyhole.core.failures import FailureRecord
+    from cubbyhole.core.history import FinishedEntry
     from cubbyhole.core.statistics import EntrySnapshot
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
@@ -37,11 +39,9 @@ def requests(
 ) -> None:
     """Show every request that is under way."""
     with _attach(server) as attached:
-        rows = [
-            row(attached, entry)
-            for entry in attached.entries(past=past)
-            if past or entry.state != "FREE"
-        ]
+        finished = attached.history() if past else []
+        rows = [finished_row(attached, entry) for entry in finished]
+        rows += [row(attached, entry) for entry in attached.entries()]
         failures = [failure_row(attached, record) for record in attached.failures()] if past else []
         if json:
             found = {"server": attached.description, "requests": rows, "failures": failures}
@@ -61,22 +61,28 @@ def inspect(
 ) -> None:
     """Show one request whole: where it is, how long it was in each phase, and why it failed."""
     with _attach(server) as attached:
-        entry = next((one for one in attached.entries(past=True) if str(one.id) == request), None)
+        entry = next((one for one in attached.entries() if str(one.id) == request), None)
         record = next(
             (one for one in attached.failures() if request in (str(one.id), one.request_id)), None
         )
-        if entry is None and record is None:
+        wanted = str(record.id) if record is not None else request
+        past = next((one for one in attached.history() if str(one.id) == wanted), None)
+        if entry is None and past is None and record is None:
             _fail(
-                f"Server {attached.description.pid} knows no request {request}: its slot was used again, or it never came. "
+                f"Server {attached.description.pid} knows no request {request}: it never came, or too many came after it. "
                 "cubbyhole requests --past lists what is kept."
             )
-        found = row(attached, entry) if entry is not None else {}
+        found = {}
+        if entry is not None:
+            found = row(attached, entry)
+        elif past is not None:
+            found = finished_row(attached, past)
         if record is not None:
             found |= {"failure_record": failure_row(attached, record)}
         if json:
             _print_json(found)
             return
-        _print_one(attached, found, entry, record)
+        _print_one(attached, found, _phases(entry, past, record), record)
 
 
 def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
@@ -125,6 +131,17 @@ def failure_row(attached: AttachedServer, record: FailureRecord) -> dict[str, An
     return found
 
 
+def _phases(
+    entry: EntrySnapshot | None, past: FinishedEntry | None, record: FailureRecord | None
+) -> list[Phase]:
+    if past is not None:
+        return finished_phases(past)
+    if record is not None:
+        return list_phases(record.times_ns, record.failed_ns, over=True)
+    assert entry is not None  # noqa: S101  one of the three was found
+    return list_phases(times_of(entry), now_ns(), over=False)
+
+
 def times_of(entry: EntrySnapshot) -> tuple[int, int, int, int, int]:
     """Return an entry's five times."""
     return (
@@ -155,6 +172,8 @@ def _print_json(found: Any) -> None:
 def _worker(found: dict[str, Any]) -> str:
     if found["worker"] is None:
         return "-"
+    if found["worker_pid"] is None:
+        return str(found["worker"])
     return f"{found['worker']} (pid {found['worker_pid']}, {found['worker_process']})"
 
 
@@ -189,7 +208,7 @@ def _print_rows(attached: AttachedServer, rows: list[dict[str, Any]], *, past: b
         table.add_row(
             str(one["id"]),
             one["endpoint"],
-            one["state"] + (" cancelled" if one["cancelled"] else ""),
+            _state(one),
             f"{one['age_ms']:.1f}",
             "-" if left is None else f"{left:.0f}",
             _worker(one),
@@ -200,6 +219,12 @@ def _print_rows(attached: AttachedServer, rows: list[dict[str, Any]], *, past: b
             str(one["rank"]),
         )
     _wide(console).print(table)
+
+
+def _state(one: dict[str, Any]) -> str:
+    if one["state"] == "over":
+        return f"{one['status']} {one['failure'] or one['outcome']}"
+    return f"{one['state']} cancelled" if one["cancelled"] else str(one["state"])
 
 
 def _wide(console: Any) -> Any:
@@ -231,26 +256,17 @@ def _print_failures(failures: list[dict[str, Any]]) -> None:
 def _print_one(
     attached: AttachedServer,
     found: dict[str, Any],
-    entry: EntrySnapshot | None,
+    phases: list[Phase],
     record: FailureRecord | None,
 ) -> None:
     failure = found.get("failure_record")
     shown = {key: value for key, value in found.items() if not isinstance(value, dict)}
-    if entry is None and failure is not None:
+    if not shown and failure is not None:  # failures are kept longer than the rest
         shown = {key: failure[key] for key in ("id", "endpoint", "worker", "attempt")}
-    elif failure is not None:  # the slot is free, so the entry no longer says who held it
-        shown |= {"worker": failure["worker"]}
     for key, value in shown.items():
         if value is not None:
             typer.echo(f"{key:<18}{value}")
     typer.echo("")
-    if record is not None:
-        phases = list_phases(record.times_ns, record.failed_ns, over=True)
-    else:
-        assert entry is not None  # noqa: S101  one of the two was found
-        over = entry.state == "FREE"
-        end_ns = (entry.done_ns or now_ns()) if over else now_ns()
-        phases = list_phases(times_of(entry), end_ns, over=over)
     for line in draw(phases):
         typer.echo(line)
     if record is not None:

@@ -47,8 +47,8 @@ def list_phases(
         is_last = number == len(steps) - 1
         stop = last_ns if is_last else steps[number + 1][1]
         phases.append(Phase(name, start, max(start, stop), is_last and not done and not over))
-    if done and not over:
-        phases.append(Phase("collect", done, max(done, end_ns), open=True))
+    if done and (not over or end_ns > done):
+        phases.append(Phase("collect", done, max(done, end_ns), open=not over))
     return phases
 
 

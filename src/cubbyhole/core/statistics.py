@@ -49,6 +49,7 @@ class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
     result_bytes_total: int = 0
     copied_bytes_total: int = 0  # payload bytes that the channel itself copied, over all processes
     expired_total: int = 0  # answered 504 without being claimed
+    retried_total: int = 0  # offered again after their worker's death
     arena_bytes: int = 0
     arena_used_bytes: int = 0
     blocks_used: int = 0

@@ -309,6 +309,24 @@ def statistics_say_what_is_there_now(stage: Stage) -> None:
     until(lambda: now() == (1, 1, 0), "1 used, 1 ready, 0 claimed")
 
 
+def what_is_over_is_counted_as_declared(stage: Stage) -> None:
+    """`history`: each request that is over is in the histograms of its endpoint, once. Else there are none."""
+    channel = stage.open(endpoints=2, slots=64)
+    front, worker = stage.front(), stage.worker(endpoint=1)
+    front.submit(*(RequestEntry(number, 1, b"12345") for number in (1, 2, 3)))
+    _finish(worker, claim(worker, 3), front)
+    if not channel.capabilities.history:
+        expect(not channel.histograms(), "history=False means no histograms", channel.histograms())
+        return
+    until(lambda: channel.histograms()[1].request.count == 3, "that all three are counted")
+    other, found = channel.histograms()
+    expect(other.request.count == 0, "nothing at the other endpoint", other)
+    expect(found.outcomes["answered"] == 3, "how they ended", found.outcomes)
+    counts = [one.count for one in (found.queue, found.execute, found.result_bytes)]
+    expect(counts == [3, 3, 3], "each in each phase", counts)
+    expect((found.request_bytes.count, found.request_bytes.total) == (3, 15), "sizes", found)
+
+
 def _finish(worker: WorkerPort, entries: list[ClaimedEntry], front: LiveFront) -> None:
     for entry in entries:
         worker.publish(entry, Result(b""))
@@ -329,4 +347,5 @@ LIFE_CHECKS = (
     a_deadline_concerns_the_start_only,
     entries_are_seen_as_declared,
     statistics_say_what_is_there_now,
+    what_is_over_is_counted_as_declared,
 )
