@@ -143,7 +143,9 @@ class LitServer:
         from cubbyhole.front import auth
 
         own: Callable[..., Any] | None = getattr(lit_api, "authorize", None)
-        return own if callable(own) else auth.key_dependency(self.desk.read_api_key)
+        return (
+            own if callable(own) else auth.key_dependency(self.desk.read_api_key, self.desk.reject)
+        )
 
     def register_endpoints(self) -> None:
         """Make `app` with all its routes, unless it is made already."""

@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from cubbyhole._native._dict cimport *
 from cubbyhole._native._segment cimport (
-    CBH_AGAIN, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
+    CBH_AGAIN, CBH_FULL, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
 )
 
 cdef extern from *:
@@ -198,6 +198,8 @@ cdef class FrontEnd:
                 reserved.block = body.block
             else:   # the slot holds it now, by the same bit: it is dropped with the slot
                 self.entries.segment.holds.pop(body.block, None)
+        if code == CBH_FULL and not self.entries.d.free_count:
+            raise self.words.no_slot(self.entries.d.per_front)
         if code < 0:
             raise self.words.refuse(code, body.bytes, self.entries)
 

@@ -35,6 +35,7 @@ from cubbyhole.core.errors import (
     ChannelFull,
     EntryTooLarge,
     NativeCoreMissing,
+    SlotsFull,
     StaleOwner,
     WrongLayout,
 )
@@ -79,8 +80,8 @@ def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:
     if name == "full":
         used, blocks = entries.segment.usage()
         text = (
-            f"No room for {size_bytes:,} bytes: all slots are taken, or {used:,} of {arena:,} bytes of the arena are in use "
-            f"({blocks} blocks). Try again, add workers, or raise slots= or arena_bytes=."
+            f"No room for {size_bytes:,} bytes: {used:,} of {arena:,} bytes of the arena are in use ({blocks} blocks). "
+            "Try again, add workers, or raise arena_bytes=."
         )
     elif name == "too_large":
         text = f"{size_bytes:,} bytes do not fit the arena of {arena:,} bytes. Raise arena_bytes= or send a reference."
@@ -91,6 +92,12 @@ def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:
     else:
         text = f"The channel refused ({name})."
     return ERRORS[name](text)
+
+
+def _no_slot(slots: int) -> SlotsFull:
+    return SlotsFull(
+        f"All {slots} slots of this front are taken. Try again, add workers, or raise slots=."
+    )
 
 
 def _explain(reason: str, worker: int, attempt: int) -> Failure:
@@ -121,6 +128,7 @@ class _Words:
     taken = Taken
     core_error = _segment.CoreError
     refuse = staticmethod(_refuse)
+    no_slot = staticmethod(_no_slot)
     explain = staticmethod(_explain)
     encode_failure = staticmethod(_encode_failure)
     decode_failure = staticmethod(_decode_failure)

@@ -4,6 +4,7 @@
     CubbyholeError
     ├── ChannelError
     │   ├── ChannelFull           503  no free slot, or no room in the arena, now
+    │   │   └── SlotsFull         503  no free slot
     │   ├── EntryTooLarge         413  does not fit whatever is freed
     │   ├── StaleOwner            500  this process was declared dead; its claim is void
     │   ├── ChannelClosed         503  the segment or connection is gone
@@ -59,6 +60,12 @@ class ChannelFull(ChannelError):
 
     status = 503
     code = "channel_full"
+
+
+class SlotsFull(ChannelFull):
+    """As many requests are under way as the front has slots."""
+
+    code = "slots_full"
 
 
 class EntryTooLarge(ChannelError):

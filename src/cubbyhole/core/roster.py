@@ -7,8 +7,9 @@ Entries are never in it; they are in the channel.
 
 Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | 3 spare
 
-Behind the cells: a room for the last failures of each front (`core/failures.py`), and, at the very end, a text in which the server
-says what it is. So whoever has only the descriptor (`/proc/<pid>/fd/<n>`, same user) can read all of it.
+Behind the cells: what each front rejected, by reason (`core/rejections.py`); a room for its last failures (`core/failures.py`);
+and, at the very end, a text in which the server says what it is. So whoever has only the descriptor (`/proc/<pid>/fd/<n>`, same
+user) can read all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from multiprocessing import reduction
 from typing import Any
 
 from cubbyhole.core.failures import RING_BYTES
+from cubbyhole.core.rejections import REASONS, WORDS
 
 NAME = "cubbyhole-roster"
 TEXT_BYTES = (
@@ -60,7 +62,8 @@ class Roster:
         self._bytes = memoryview(self._map)
         cells_bytes = (fronts + workers + 1) * _WORDS * 8
         self._cells = self._bytes[:cells_bytes].cast("Q")
-        self._failures_at = cells_bytes
+        self._failures_at = cells_bytes + fronts * WORDS * 8
+        self._rejections = self._bytes[cells_bytes : self._failures_at].cast("Q")
 
     @classmethod
     def create(cls, fronts: int, workers: int) -> Roster:
@@ -133,6 +136,17 @@ class Roster:
         """Return how often a process was started again."""
         return self._cells[cell * _WORDS + 4]
 
+    def count_rejection(self, front: int, reason: int) -> None:
+        """Count a request that a front did not take; `reason`: `core.rejections.reason_number`."""
+        self._rejections[front * WORDS + reason] += 1
+
+    def rejections(self) -> dict[str, int]:
+        """Return how many requests all fronts did not take, by reason."""
+        return {
+            reason: sum(self._rejections[front * WORDS + number] for front in range(self.fronts))
+            for number, reason in enumerate(REASONS)
+        }
+
     def workers_ready(self) -> bool:
         """Return whether every worker is ready, which is what `/health` asks."""
         ready = ProcessState.READY
@@ -143,13 +157,14 @@ class Roster:
     def close(self) -> None:
         """Unmap; the memory goes when the last process did."""
         self._cells.release()
+        self._rejections.release()
         self._bytes.release()
         self._map.close()
         os.close(self._fd)
 
 
 def _size_bytes(fronts: int, workers: int) -> int:
-    return (fronts + workers + 1) * _WORDS * 8 + fronts * RING_BYTES + TEXT_BYTES
+    return (fronts + workers + 1) * _WORDS * 8 + fronts * (WORDS * 8 + RING_BYTES) + TEXT_BYTES
 
 
 def read_description(fd: int) -> bytes:

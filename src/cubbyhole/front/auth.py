@@ -23,8 +23,15 @@ WRONG_SHUTDOWN_KEY = (
 )
 
 
-def key_dependency(read_key: Callable[[], str | None]) -> Callable[..., None]:
-    """Make the same check as a FastAPI dependency, which the OpenAPI document shows."""
+def key_dependency(
+    read_key: Callable[[], str | None], reject: Callable[[str], None]
+) -> Callable[..., None]:
+    """Make the same check as a FastAPI dependency, which the OpenAPI document shows.
+
+    Args:
+        read_key: Gives the key.
+        reject: Called with the code of each refusal.
+    """
     scheme = APIKeyHeader(name="X-API-Key", auto_error=False)
 
     def api_key_auth(given: str | None = Security(scheme)) -> None:
@@ -34,6 +41,7 @@ def key_dependency(read_key: Callable[[], str | None]) -> Callable[..., None]:
         headers = [] if given is None else [(KEY_HEADER, given.encode("latin-1", "replace"))]
         refused = refuse_key(key, headers)
         if refused is not None:
+            reject(refused.code)
             raise HTTPException(refused.status, refused.detail, refused.headers)
 
     return api_key_auth

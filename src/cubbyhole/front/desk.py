@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cubbyhole.api.callbacks import call_contained
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.failures import FailureRecord, keep_failure
+from cubbyhole.core.rejections import reason_number
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.exchange import Exchange
 from cubbyhole.front.times import PartTimes
@@ -143,6 +144,11 @@ class Desk:
         if not self.settings.track_requests:
             return None
         return self.active if self.place is None else self.place.roster.active_total()
+
+    def reject(self, code: str) -> None:
+        """Count a request that is not taken, by the code of its error or failure."""
+        if self.place is not None:
+            self.place.roster.count_rejection(self.place.index, reason_number(code))
 
     def announce_request(self) -> None:
         """Tell the callbacks that a request has come."""

@@ -110,10 +110,12 @@ class Lane:
         except ClientLeft:
             return None
         except BodyTooLarge as error:
+            self._desk.reject(error.code)
             return await reply.send_too_large(
                 send, receive, unread=error.unread, key=self._error_key
             )
-        except EntryTooLarge:
+        except EntryTooLarge as error:
+            self._desk.reject(error.code)
             return await reply.send_too_large(send, receive, unread=False, key=self._error_key)
         except CubbyholeError as error:
             return await self._refuse(send, error)
@@ -255,7 +257,9 @@ class Lane:
 
     async def _refuse(self, send: Any, error: CubbyholeError) -> None:
         if isinstance(error, Refused):
+            self._desk.reject(error.failure.code)
             return await self._fail(send, error.failure, [])
+        self._desk.reject(error.code)
         logger.debug("request refused: code=%s reason=%s", error.code, error)
         exchange = self._desk.exchange
         wait_s = 1 if exchange is None else exchange.retry_after_s()

@@ -12,6 +12,8 @@ from cubbyhole.front.intake import BodyTooLarge, declared_size
 from cubbyhole.front.reply import send_too_large
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from cubbyhole.front.desk import Desk
@@ -25,11 +27,19 @@ class MaxSizeMiddleware:
     Args:
         app: The ASGI app inside.
         max_size: Largest body in bytes; None: no limit.
+        reject: Called with the code of each refusal.
     """
 
-    def __init__(self, app: ASGIApp, *, max_size: float | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_size: float | None = None,
+        reject: Callable[[str], None] | None = None,
+    ) -> None:
         self.app = app
         self.max_size = max_size
+        self.reject = reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -61,6 +71,8 @@ class MaxSizeMiddleware:
         except BodyTooLarge as error:
             if started:
                 raise
+            if self.reject is not None:
+                self.reject(error.code)
             await send_too_large(send, receive, unread=error.unread)
 
 

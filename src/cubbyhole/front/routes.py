@@ -76,19 +76,15 @@ class _MetricsEndpoint:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def __call__(self) -> Response:
+    async def __call__(self, request: Request) -> Response:
         place = self._desk.place
         if place is None:
             raise HTTPException(503, "Server is still starting up")
-        from prometheus_client import CONTENT_TYPE_LATEST
+        from cubbyhole.observe import metrics  # who is never scraped does not pay for it
 
-        from cubbyhole.observe.metrics import exposition  # who is never scraped does not pay for it
-
-        channel = place.channel
-        text = exposition(
-            channel.statistics(), channel.snapshot(), place.roster, self._desk.settings
-        )
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+        reading = metrics.read(place.channel, place.roster, self._desk.settings)
+        text, content_type = metrics.exposition(reading, request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
 
 def is_compressed(desk: Desk) -> bool:
@@ -142,7 +138,9 @@ def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[An
             compresslevel=compression.LEVEL,
         )
     if settings.max_payload_bytes is not None:
-        app.add_middleware(MaxSizeMiddleware, max_size=settings.max_payload_bytes)
+        app.add_middleware(
+            MaxSizeMiddleware, max_size=settings.max_payload_bytes, reject=desk.reject
+        )
     if settings.track_requests:
         paths = frozenset((settings.healthcheck_path,))
         app.add_middleware(RequestCountMiddleware, desk=desk, paths=paths)

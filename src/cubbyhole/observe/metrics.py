@@ -4,7 +4,7 @@
 Nothing is counted here. Every number is read, at the scrape, from what all processes of a server share: the channel's counters and
 entries, and the roster. So each front gives the same answer, and no number is lost with the process that raised it.
 
-Flow:  routes.py -> **exposition** -> text
+Flow:  routes.py -> **exposition** -> text, in the format that the scraper asks for
 Owns:  nothing.
 See:   docs/reference/metrics.md, core/statistics.py
 """
@@ -14,18 +14,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.roster import ProcessState, Roster
+from cubbyhole.observe.histograms import histogram_families
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
+    from cubbyhole.channels.base import Channel
+    from cubbyhole.core.history import EndpointHistograms
     from cubbyhole.core.settings import ServerSettings
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 
@@ -38,6 +42,7 @@ _COUNTERS = (
     ("requests_submitted", "Requests that fronts put into the channel.", "submitted_total"),
     ("requests_claimed", "Requests that workers took; once more after a retry.", "claimed_total"),
     ("entries_reclaimed", "Requests that processes held when they died.", "reclaimed_total"),
+    ("retries", "Requests offered again after their worker's death.", "retried_total"),
     ("chunks", "Chunks of streamed answers.", "chunks_total"),
     ("rings", "System calls made to wake a sleeping process.", "rings_total"),
     ("request_bytes", "Bytes of request bodies.", "request_bytes_total"),
@@ -60,6 +65,7 @@ class Reading(msgspec.Struct, frozen=True):
     entries: Sequence[EntrySnapshot]
     roster: Roster
     settings: ServerSettings
+    histograms: Sequence[EndpointHistograms]
     time_ns: int
 
 
@@ -72,27 +78,36 @@ class _ServerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         reading = self._reading
         yield from _channel(reading.statistics)
+        yield from _rejections(reading.roster)
         yield from _queues(reading)
         yield from _processes(reading)
+        paths = [endpoint.path for endpoint in reading.settings.endpoints]
+        yield from histogram_families(reading.histograms, paths)
 
 
-def exposition(
-    statistics: ChannelStatistics,
-    entries: Sequence[EntrySnapshot],
-    roster: Roster,
-    settings: ServerSettings,
-) -> bytes:
-    """Return the metrics in Prometheus' text format.
+def read(channel: Channel, roster: Roster, settings: ServerSettings) -> Reading:
+    """Read what a server's processes share."""
+    return Reading(
+        channel.statistics(),
+        channel.snapshot(),
+        roster,
+        settings,
+        channel.histograms(),
+        now_ns(),
+    )
+
+
+def exposition(reading: Reading, accept: str = "") -> tuple[bytes, str]:
+    """Return the metrics, and their content type.
 
     Args:
-        statistics: Of the channel.
-        entries: `Channel.snapshot()`.
-        roster: The server's.
-        settings: The server's.
+        reading: Of now.
+        accept: What the scraper takes, as in the header `Accept`: OpenMetrics where it asks for it, else Prometheus' text format.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_ServerCollector(Reading(statistics, entries, roster, settings, now_ns())))
-    return generate_latest(registry)
+    registry.register(_ServerCollector(reading))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
 
 
 def _channel(statistics: ChannelStatistics) -> Iterator[Metric]:
@@ -108,6 +123,15 @@ def _channel(statistics: ChannelStatistics) -> Iterator[Metric]:
         yield CounterMetricFamily(f"cubbyhole_{name}", text, value=getattr(statistics, field))
     for name, text, field in _GAUGES:
         yield GaugeMetricFamily(f"cubbyhole_{name}", text, value=getattr(statistics, field))
+
+
+def _rejections(roster: Roster) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "cubbyhole_rejections", "Requests that fronts did not take, by why.", labels=["reason"]
+    )
+    for reason, count in roster.rejections().items():
+        family.add_metric([reason], count)
+    yield family
 
 
 def _queues(reading: Reading) -> Iterator[Metric]:

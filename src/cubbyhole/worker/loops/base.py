@@ -62,6 +62,7 @@ class Workplace:
         number: The worker's number within its API.
         callbacks: The user's, for a loop of the user's.
         idle_wait_s: How long a loop may wait before it beats and looks at `stopping`.
+        count_batch: To be called with each batch's size, and how long its first request waited for the others, in seconds.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Workplace:
         # Workers that began together do not end together: each goes on a few per cent longer than the one before.
         self._left = None if after is None else after + number * after // STAGGER
         self._asides: list[threading.Thread] = []
+        # Not every channel counts batches, and no loop should have to ask.
+        self.count_batch: Callable[[int, float], None] = getattr(port, "count_batch", _do_not_count)
 
     def claim(self, max_entries: int, wait_s: float) -> list[ClaimedEntry]:
         """Claim and beat."""
@@ -174,6 +177,10 @@ class Workplace:
         except StaleOwner:
             return False
         return not entry.cancelled
+
+
+def _do_not_count(size: int, wait_s: float) -> None:
+    del size, wait_s
 
 
 class LitLoop:

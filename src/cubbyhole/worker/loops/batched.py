@@ -50,14 +50,19 @@ def gather(place: Workplace, wait_s: float) -> list[ClaimedEntry]:
     """Claim a batch: wait for its first entry, then until it is full or its window is over."""
     size, window_s = place.settings.max_batch_size, place.settings.batch_timeout_s
     entries = place.claim(size, wait_s)
-    if window_s <= 0 or not entries:
+    if not entries:
         return entries
-    close_s = time.monotonic() + window_s
+    if window_s <= 0:
+        place.count_batch(len(entries), 0.0)
+        return entries
+    begun_s = time.monotonic()
+    close_s = begun_s + window_s
     while len(entries) < size and not place.stopping.is_set():
         left_s = close_s - time.monotonic()
         if left_s <= 0:
             break
         entries += place.claim(size - len(entries), min(left_s, place.idle_wait_s))
+    place.count_batch(len(entries), time.monotonic() - begun_s)
     return entries
 
 

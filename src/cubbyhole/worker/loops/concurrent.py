@@ -96,6 +96,8 @@ class Desk:
                 break
             if not new:
                 await self._sleep(left_s)
+        if entries:
+            self._place.count_batch(len(entries), window_s - (close_s - time.monotonic()))
         entries = [entry for entry in entries if not self._place.refuses(entry)]
         if entries:
             run = self._run_stream_batch if self._runner.lit_api.stream else self._run_batch
