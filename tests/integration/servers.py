@@ -164,6 +164,11 @@ def impatient() -> ls.LitServer:
     return one(timeout=1.0)
 
 
+def narrow() -> ls.LitServer:
+    """Squares, two at most under way, of at most 1000 bytes."""
+    return one(max_queue=2, max_payload_size=1000)
+
+
 def limited() -> ls.LitServer:
     """Squares, with limits of waiting and of running far below the timeout."""
     return one(queue_timeout=0.4, execution_timeout=1.0)
