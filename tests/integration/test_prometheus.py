@@ -97,7 +97,9 @@ def query(address: str, expression: str) -> list[dict[str, Any]]:
 def is_up(address: str) -> bool:
     try:
         return [one["value"][1] for one in query(address, "up")] == ["1"]
-    except requests.RequestException:  # it does not listen yet, or answers "not ready" in plain text
+    except (
+        requests.RequestException
+    ):  # it does not listen yet, or answers "not ready" in plain text
         return False
 
 

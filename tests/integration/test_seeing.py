@@ -145,6 +145,25 @@ def test_what_became_of_a_request_is_kept_after_its_answer() -> None:
         assert "answered" in picture
 
 
+def test_how_long_requests_are_in_each_phase_is_said_in_one_command() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        for _ in range(4):
+            requests.post(f"{server.url}/predict", json={"input": 3, "sleep_s": 0.05}, timeout=20)
+        poll_until(lambda: seen.histograms()[0].request.count == 4)
+        pid = str(server.pid)
+        (found,) = json.loads(command("stats", "--json", "--server", pid))["endpoints"]
+        assert found["phases_s"]["run"]["count"] == 4
+        assert 0.05 <= found["phases_s"]["run"]["mean"] <= found["other_s"]["total"]["mean"]
+        assert found["phases_s"]["run"]["share"] > 0.5
+        text = command("stats", "--server", pid)
+        assert "/predict  4 answered" in text
+        assert "█" in text
+        (later,) = json.loads(command("stats", "--json", "--seconds", "0.1", "--server", pid))[
+            "endpoints"
+        ]
+        assert later["phases_s"]["run"]["count"] == 0  # nothing came meanwhile
+
+
 def test_a_request_that_ran_out_of_time_is_kept_with_the_status_that_its_client_got() -> None:
     with serving(f"{SERVERS}:impatient") as server:
         answer = requests.post(

@@ -22,6 +22,7 @@ COMMANDS = {
     "top": "cubbyhole.cli.top:top",
     "requests": "cubbyhole.cli.entries:requests",
     "inspect": "cubbyhole.cli.entries:inspect",
+    "stats": "cubbyhole.cli.stats:stats",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
 }
 

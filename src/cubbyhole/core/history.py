@@ -60,6 +60,14 @@ class Histogram(msgspec.Struct, frozen=True):
             below += here
         return self.bounds[-1]
 
+    def at_most(self, fraction: float) -> float:
+        """Return the bound of the bucket in which `quantile` lies: for sizes and counts, whose values are not spread evenly."""
+        wanted = fraction * self.count
+        for bound, below in zip(self.bounds, accumulate(self.counts), strict=False):
+            if below and below >= wanted:
+                return bound
+        return self.bounds[-1] if self.count else 0.0
+
     def cumulative(self, bounds: tuple[float, ...]) -> list[int]:
         """Return how many values are not above each of `bounds`, which are some of ours."""
         sums = list(accumulate(self.counts))
