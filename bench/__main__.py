@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench <what>`: arguments only; each measurement has its own module.
 
-Flow:  **__main__.py** -> servers.py | channels.py | compare.py | docs.py
+Flow:  **__main__.py** -> servers.py | channels.py | seeing_command.py | compare.py | docs.py
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COMMANDS = {
         "bench.article_command",
         "the article's claims about pipes and a managed dict, on every channel",
     ),
+    "seeing": ("bench.seeing_command", "what it costs a server to be seen, in each way and in all"),
     "dict": ("bench.dict_command", "SharedDict beside other dictionaries that processes share"),
     "compare": ("bench.compare", "two result files side by side"),
     "docs": ("bench.docs", "put the figures of bench/results/ into docs/benchmarks.md"),

@@ -133,7 +133,7 @@ static void *serve(void *argument) {
       if (code == CBH_OK) {
         open++;
         if (next_random(&seed) % 16 == 0) {
-          if (cbh_cancel(&dict, id) == CBH_OK) open--;
+          if (cbh_cancel(&dict, id, false) == CBH_OK) open--;
           cancelled++;
         }
         id += FRONTS;

@@ -28,7 +28,7 @@ static void *serve(void *argument) {
   for (uint64_t id = 1; !over; id++) {
     cbh_bytes body = {"0123456789abcdef", id % 16, 0}, meta = {NULL, 0, 0};
     if (cbh_submit(&dict, id, 0, body, meta, id * 3, INT64_MAX - id, 0, id) != CBH_OK) die("submit", id);
-    if (cbh_cancel(&dict, id) != CBH_OK) die("cancel", id);
+    if (cbh_cancel(&dict, id, false) != CBH_OK) die("cancel", id);
   }
   cbh_place_leave(&segment);
   cbh_dict_close(&dict);

@@ -54,7 +54,7 @@ cdef extern from "cbh_dict.h" nogil:
     uint32_t cbh_drain(cbh_dict *d, uint32_t *slots, uint32_t max)
     bint cbh_result_of(const cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result)
     void cbh_slot_free(cbh_dict *d, uint32_t slot, uint64_t state, bint kept, uint64_t now)
-    int cbh_cancel(cbh_dict *d, uint64_t id)
+    int cbh_cancel(cbh_dict *d, uint64_t id, bint overdue)
     int cbh_claim(cbh_dict *d, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states)
     bint cbh_listen(cbh_dict *d, uint32_t endpoint)
     void cbh_stop_listening(cbh_dict *d, uint32_t endpoint)

@@ -305,7 +305,11 @@ cdef class FrontEnd:
 
     def cancel(self, uint64_t request_id):
         self.streams.pop(request_id, None)
-        return cbh_cancel(&self.entries.d, request_id) == CBH_OK
+        return cbh_cancel(&self.entries.d, request_id, False) == CBH_OK
+
+    def expire(self, uint64_t request_id):
+        self.streams.pop(request_id, None)
+        return cbh_cancel(&self.entries.d, request_id, True) == CBH_OK
 
     def fileno(self):
         return self.entries.d.bells[self.place]

@@ -261,21 +261,20 @@ void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept, ui
   dict->free_slots[dict->free_count++] = index;
 }
 
-int cbh_cancel(cbh_dict *dict, uint64_t id) {
+int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
+  uint64_t flags = (uint64_t)(overdue ? CBH_CANCELLED | CBH_OVERDUE : CBH_CANCELLED) << 8;
   int64_t first = (int64_t)dict->segment->place * dict->per_front;
   for (int64_t i = first; (i = cbh_find(dict, id, (uint64_t)i)) >= 0 && i < first + dict->per_front; i++) {
     cbh_slot *slot = &dict->slots[i];
-    uint64_t state = atomic_load(&slot->state), now = cbh_now_ns();
+    uint64_t state = atomic_load(&slot->state);
     if (CBH_GET(slot->id) != id || cbh_phase_of(state) < CBH_READY) continue;
-    bool overdue = CBH_GET(slot->deadline_ns) <= now && !CBH_GET(slot->first_chunk_ns);
-    uint64_t flags = (uint64_t)(overdue ? CBH_CANCELLED | CBH_OVERDUE : CBH_CANCELLED) << 8;
     while (cbh_phase_of(state) >= CBH_READY) {
       if (cbh_phase_of(state) == CBH_READY) {
         // SYNC(request-ready): the same word that a worker claims by; one of the two compare-and-swaps wins.
         if (!atomic_compare_exchange_strong(&slot->state, &state, with_phase(state, CBH_WRITING))) continue;
         atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint))[i / 64], ~(1ull << (i & 63)));
         cbh_count(dict->segment, CBH_N_CANCELLED, 1);
-        cbh_slot_free(dict, (uint32_t)i, state | flags, false, now);
+        cbh_slot_free(dict, (uint32_t)i, state | flags, false, cbh_now_ns());
         return CBH_OK;
       }
       if (!atomic_compare_exchange_strong(&slot->state, &state, state | flags)) continue;

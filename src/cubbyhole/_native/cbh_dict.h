@@ -94,7 +94,8 @@ bool cbh_result_of(const cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t
 // Drops request and stream with it, and the result too unless `kept`: then its block is a lease of ours from now on.
 // The entry is over at `now`, and is counted (cbh_history.h).
 void cbh_slot_free(cbh_dict *dict, uint32_t slot, uint64_t state, bool kept, uint64_t now);
-int cbh_cancel(cbh_dict *dict, uint64_t id);  // CBH_OK: taken back; CBH_AGAIN: its worker will see it; CBH_NOT_FOUND
+// CBH_OK: taken back; CBH_AGAIN: its worker will see it; CBH_NOT_FOUND. `overdue`: because its time is over.
+int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue);
 
 // ---- worker
 int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states);

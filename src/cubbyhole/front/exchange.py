@@ -133,6 +133,8 @@ class Exchange:
         self._submitted = self._answered = self._failed = self._expired = self._left = 0
         self._refused = self._wakeups = 0
         self.reserve = port.reserve
+        # A channel that keeps a history is told when it was not the client who had enough.
+        self._expire_entry: Callable[[int], bool] = getattr(port, "expire", port.cancel)
         self._part_times = part_times
         self._limit = limit if limit is not None else sys.maxsize
         self._readers = Readers()
@@ -321,7 +323,7 @@ class Exchange:
         for waiter in tuple(self._waiters.values()):
             if waiter.deadline_ns <= time_ns:
                 self._expired += 1
-                self._cancel(waiter.id)
+                self._cancel(waiter.id, self._expire_entry)
                 self._answer(waiter.id, EXPIRED)
             elif (
                 waiter.watcher is None
@@ -332,7 +334,7 @@ class Exchange:
         if self._part_times is not None:
             for request_id, failure in self._part_times.overdue(self._waiters.values(), time_ns):
                 self._expired += 1
-                self._cancel(request_id)
+                self._cancel(request_id, self._expire_entry)
                 self._answer(request_id, failure)
         if self._waiters or self._readers:
             self._timer = self._loop.call_later(SWEEP_S, self._sweep)
@@ -350,9 +352,9 @@ class Exchange:
             return
         self.leave(waiter)
 
-    def _cancel(self, request_id: int) -> None:
+    def _cancel(self, request_id: int, cancel: Callable[[int], bool] | None = None) -> None:
         try:
-            self._port.cancel(request_id)
+            (cancel or self._port.cancel)(request_id)
         except CubbyholeError:
             logger.debug("cancel failed: id=%d", request_id, exc_info=True)
 

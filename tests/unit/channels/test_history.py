@@ -97,7 +97,7 @@ def test_a_request_taken_back_has_waited_but_was_not_answered(
     assert (counted.queue.count, counted.request.count) == (1, 0)
 
 
-def test_a_request_cancelled_after_its_deadline_timed_out_then(
+def test_a_request_whose_front_gave_up_timed_out_at_its_deadline(
     channel: SharedMemoryChannel, ports: tuple[Any, Any]
 ) -> None:
     """Its front answered 504 at the deadline; how long the worker went on with it is another matter."""
@@ -107,7 +107,7 @@ def test_a_request_cancelled_after_its_deadline_timed_out_then(
     (entry,) = worker.claim(1, 1.0)
     while now_ns() < deadline_ns:
         pass
-    assert not front.cancel(3)
+    assert not front.expire(3)
     worker.publish(entry, Result(b""))
     front.collect()
     assert (one(channel, 3).outcome, one(channel, 3).worker) == ("expired", 0)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who looks at a server while it is measured: `python -m bench.seeing_watchers WHAT ...`, until SIGTERM.
+
+    scrape PORT      GET /metrics each second, as a Prometheus would
+    observe PID      the picture of `cubbyhole top`, and the histograms, each second, from outside
+    page PORT        reads the inspector's stream, as an open page does
+    collect PORT     takes OpenTelemetry spans, and drops them
+
+Flow:  seeing_command.py -> **seeing_watchers.py** -> one line at its end: how often it looked
+Owns:  nothing of the server.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import signal
+import socketserver
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY_S = 1.0
+PAGE_PATH = "/api/stream"
+ended = threading.Event()
+
+
+def scrape(port: str) -> int:
+    """Ask for the metrics."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read()
+    connection.close()
+    return int(b"cubbyhole_requests_total" in text)
+
+
+def observer(pid: str) -> Callable[[], int]:
+    """Draw what `top` draws."""
+    import io
+
+    from rich.console import Console
+
+    from cubbyhole.cli.attach import attach
+    from cubbyhole.cli.stats import look
+    from cubbyhole.cli.top import picture, take_sample
+
+    attached = attach(int(pid))
+    samples = [take_sample(attached)]
+
+    def draw() -> int:
+        now = take_sample(attached)
+        Console(file=io.StringIO(), width=160).print(picture(attached, samples[0], now))
+        samples[0] = now
+        look(attached)
+        attached.history()
+        return 1
+
+    return draw
+
+
+def read_page(port: str) -> int:
+    """Read the stream of pictures until the end; returns how many came."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+    connection.request("GET", PAGE_PATH)
+    answer = connection.getresponse()
+    pictures = 0
+    while not ended.is_set():
+        line = answer.readline()
+        if not line:
+            break
+        pictures += line.startswith(b"data:")
+    return pictures
+
+
+def collect(port: str) -> int:
+    """Answer whatever is sent with 200."""
+    taken = [0]
+
+    class Sink(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            taken[0] += 1
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:  # type: ignore[override]
+            pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", int(port)), Sink) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print("ready", flush=True)
+        ended.wait()
+        server.shutdown()
+    return taken[0]
+
+
+def main() -> None:
+    what, subject = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    if what == "collect":
+        print(collect(subject))
+        return
+    if what == "page":
+        print("ready", flush=True)
+        print(read_page(subject))
+        return
+    look = observer(subject) if what == "observe" else lambda: scrape(subject)
+    print("ready", flush=True)
+    looks, due = 0, time.monotonic()
+    while not ended.is_set():
+        looks += look()
+        due += EVERY_S
+        ended.wait(max(0.0, due - time.monotonic()))
+    print(looks)
+
+
+if __name__ == "__main__":
+    main()
