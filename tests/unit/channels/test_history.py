@@ -273,3 +273,17 @@ def test_a_record_that_cannot_be_true_is_left_out(
         at = memory.find(struct.pack("<QQ", 1, 1 << 48 | 1 << 40))
         memory[at + offset : at + offset + 8] = struct.pack("<Q", value)
         assert channel.history() == []
+
+
+def test_a_record_whose_front_died_half_way_is_skipped_until_the_ring_comes_round(
+    channel: SharedMemoryChannel, ports: tuple[Any, Any]
+) -> None:
+    answer(ports, 1)
+    with opened(channel) as memory:
+        at = memory.find(struct.pack("<QQ", 1, 1 << 48 | 1 << 40)) - 8
+        memory[at : at + 8] = struct.pack("<Q", 3)  # its sequence: odd while it is written
+        assert channel.history() == []
+        for number in range(2, 2 + _native.RECORDS):
+            answer(ports, number)
+        assert len(channel.history()) == _native.RECORDS
+        assert struct.unpack("<Q", memory[at : at + 8]) == (4,)
