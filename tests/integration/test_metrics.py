@@ -77,7 +77,9 @@ def test_openmetrics_is_given_to_who_asks_for_it() -> None:
         wanted = "application/openmetrics-text; version=1.0.0"
         answer = requests.get(f"{server.url}/metrics", headers={"Accept": wanted}, timeout=10)
         assert answer.headers["content-type"].startswith(wanted)
-        families = list(openmetrics_parser.text_string_to_metric_families(answer.text))
+        families = list(
+            openmetrics_parser.text_string_to_metric_families(answer.text)  # type: ignore[no-untyped-call]
+        )
         assert {"cubbyhole_request_seconds", "cubbyhole_rejections"} <= {f.name for f in families}
 
 
