@@ -23,8 +23,10 @@ from cubbyhole.observe import log
 from cubbyhole.observe.description import describe
 from cubbyhole.places import front_places, make_pool, open_wire, worker_places
 from cubbyhole.supervise import listening
+from cubbyhole.supervise.admin import AdminSocket
 from cubbyhole.supervise.devices import usable_cores
 from cubbyhole.supervise.drain import SignalPipe, drain
+from cubbyhole.supervise.operating import Operator
 
 if TYPE_CHECKING:
     import socket
@@ -163,12 +165,15 @@ def _serve_on(
 ) -> None:
     places = worker_places(server, wire, options["log_level"])
     pool = make_pool([*places, *front_places(server, wire, sockets, options)], wire)
+    admin = AdminSocket.listen(Operator(wire.channel, wire.settings, pool, signals))
+    pool.attend(admin)
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
-    describe(wire.roster, wire.settings, wire.channel, options)
+    describe(wire.roster, wire.settings, wire.channel, options, admin.address)
     try:
         _supervise(server, wire, pool, signals, sockets, options)
     finally:
         pool.end()
+        admin.close()
         wire.close()
 
 

@@ -13,7 +13,7 @@ cdef extern from "cbh_segment.h" nogil:
     uint64_t cbh_now_ns()
 
 cdef extern from "cbh_dict.h" nogil:
-    const uint32_t CBH_RESULT_HEADER, CBH_RESULT_BACK, CBH_CANCELLED, CBH_RETRY, CBH_EXPIRED, CBH_DIED
+    const uint32_t CBH_RESULT_HEADER, CBH_RESULT_BACK, CBH_CANCELLED, CBH_RETRY, CBH_EXPIRED, CBH_DIED, CBH_WITHDRAWN
     const uint32_t CBH_STREAMING, CBH_CLAIMED, CBH_DONE, CBH_FAILED, CBH_FREE, CBH_FRAME_HEAD
     const uint64_t CBH_RECHECK_NS
     ctypedef struct cbh_slot:
@@ -70,6 +70,8 @@ cdef extern from "cbh_dict.h" nogil:
     int cbh_stream_next(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *cursor, cbh_frame *frame)
     void cbh_stream_taken(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t cursor)
     int cbh_reclaim(cbh_dict *d, uint32_t place)
+    int cbh_withdraw(cbh_dict *d, uint64_t id)
+    int cbh_rerank(cbh_dict *d, uint64_t id, uint64_t rank)
     int64_t cbh_find(const cbh_dict *d, uint64_t id, uint64_t start)
     bint cbh_peek(const cbh_dict *d, uint32_t slot, cbh_view *view)
     uint64_t cbh_untag(uint64_t word, uint64_t state)

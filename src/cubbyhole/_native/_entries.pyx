@@ -116,6 +116,16 @@ cdef class Entries:
             return None
         return as_row(&v)
 
+    def withdraw(self, uint64_t request_id):
+        """Take an entry back for an operator: True, no worker will see it; False, its worker will; None: it is over."""
+        cdef int code = cbh_withdraw(&self.d, request_id)
+        return True if code == CBH_OK else False if code == CBH_AGAIN else None
+
+    def rerank(self, uint64_t request_id, uint64_t rank):
+        """Give a ready entry another rank: True, done; False, a worker has it, or had; None: it is over."""
+        cdef int code = cbh_rerank(&self.d, request_id, rank)
+        return True if code == CBH_OK else False if code == CBH_STALE else None
+
     def counters(self):
         """Sums over all places, in the order of `cbh_counter` (cbh_layout.h)."""
         return sum_counters(self.segment)
@@ -223,6 +233,9 @@ cdef class FrontEnd:
             # SYNC(result-done): acquire; pairs with the compare-and-swap in cbh_publish().
             state = load_acquire(&slot.state)
             phase = cbh_phase_of(state)
+            if cbh_flags_of(state) & (CBH_WITHDRAWN | CBH_CANCELLED) == CBH_WITHDRAWN and phase != CBH_FREE:
+                found.append(self.withdrawn(slots[i], state, now))
+                continue
             if phase != CBH_DONE and phase != CBH_FAILED and phase != CBH_STREAMING:
                 continue
             if cbh_flags_of(state) & CBH_CANCELLED:
@@ -240,6 +253,22 @@ cdef class FrontEnd:
                 item.worker, item.attempt = <int>cbh_place_of(state) - <int>self.entries.d.fronts, slot.attempt
             found.append(item)
         return found
+
+    cdef object withdrawn(self, uint32_t index, uint64_t state, uint64_t now):
+        """An operator took it back: its client is answered now, and whatever a worker still makes of it goes to nobody."""
+        cdef cbh_slot *slot = &self.entries.d.slots[index]
+        cdef uint64_t request_id = slot.id
+        cdef uint32_t phase = cbh_phase_of(state)
+        times = (slot.received_ns, slot.ready_ns, slot.claimed_ns, slot.first_chunk_ns, slot.done_ns)
+        item = self.words.collected(request_id, self.words.explain("withdrawn", 0, slot.attempt), times)
+        if slot.claimed_ns:
+            item.worker, item.attempt = <int>cbh_place_of(state) - <int>self.entries.d.fronts, slot.attempt
+        self.streams.pop(request_id, None)
+        if phase == CBH_DONE or phase == CBH_FAILED:
+            cbh_slot_free(&self.entries.d, index, state, False, now)
+        else:
+            cbh_cancel(&self.entries.d, request_id, False)
+        return item
 
     cdef object final(self, uint32_t index, uint64_t state, uint64_t now):
         """Take the outcome of a finished slot out, and free the slot."""
@@ -298,7 +327,7 @@ cdef class FrontEnd:
                 cbh_drop(&self.entries.segment.c, frame.block, cbh_bit(self.place))
             chunks.append(chunk)
         cbh_stream_taken(d, index, state, cursor)
-        if cbh_phase_of(state) >= CBH_DONE:
+        if cbh_phase_of(state) >= CBH_DONE and not cbh_flags_of(state) & CBH_WITHDRAWN:  # else `collect` tells
             del self.streams[request_id]
             end = self.final(index, state, cbh_now_ns())
         return self.words.taken(chunks, head, end)

@@ -111,6 +111,12 @@ static void wake_worker(cbh_dict *dict, uint32_t endpoint) {
   atomic_store(&e->woken, 0);
 }
 
+void cbh_offer(cbh_dict *dict, uint32_t index) {
+  uint32_t endpoint = CBH_GET(dict->slots[index].endpoint) % dict->endpoints;
+  atomic_fetch_or(&ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
+  wake_worker(dict, endpoint);
+}
+
 static bool any_ready(const cbh_dict *dict, uint32_t endpoint) {
   word_t *words = ready_words(dict, endpoint);
   for (uint32_t w = 0; w < dict->words; w++)
@@ -267,6 +273,10 @@ int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
   for (int64_t i = first; (i = cbh_find(dict, id, (uint64_t)i)) >= 0 && i < first + dict->per_front; i++) {
     cbh_slot *slot = &dict->slots[i];
     uint64_t state = atomic_load(&slot->state);
+    // Ours and WRITING: it is given another rank, for a few instructions of the supervisor's (cbh_rerank). Should that be
+    // stopped just there, the entry is not taken back, and answered to nobody: better than a front that waits.
+    for (int look = 0; CBH_GET(slot->id) == id && cbh_phase_of(state) == CBH_WRITING && look < 10000; look++)
+      state = atomic_load(&slot->state);
     if (CBH_GET(slot->id) != id || cbh_phase_of(state) < CBH_READY) continue;
     while (cbh_phase_of(state) >= CBH_READY) {
       if (cbh_phase_of(state) == CBH_READY) {
@@ -396,7 +406,7 @@ int cbh_still_mine(const cbh_dict *dict, uint32_t index, uint64_t state) {
 
 bool cbh_is_cancelled(const cbh_dict *dict, uint32_t index, uint64_t state) {
   uint64_t now = atomic_load_explicit(&dict->slots[index].state, memory_order_relaxed);
-  return now >> 16 != state >> 16 || cbh_flags_of(now) & CBH_CANCELLED;
+  return now >> 16 != state >> 16 || cbh_flags_of(now) & (CBH_CANCELLED | CBH_WITHDRAWN);
 }
 
 int64_t cbh_result_make(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t block, uint64_t body_bytes,
@@ -501,7 +511,7 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
   forget_result(dict, index, state);
   cbh_stream_forget(dict, index, state, phase == CBH_CLAIMED);
   uint32_t deaths = CBH_GET(slot->attempt) + 1u;  // this one included
-  bool again_wanted = cbh_flags_of(state) & CBH_RETRY && !(cbh_flags_of(state) & CBH_CANCELLED);
+  bool again_wanted = cbh_flags_of(state) & CBH_RETRY && !(cbh_flags_of(state) & (CBH_CANCELLED | CBH_WITHDRAWN));
   if (phase == CBH_CLAIMED && again_wanted && deaths < CBH_MOST_DEATHS) {
     CBH_SET(slot->attempt, (uint8_t)deaths);
     uint64_t again = make_state(cbh_generation_of(state), 0, front, CBH_RETRY, CBH_READY);

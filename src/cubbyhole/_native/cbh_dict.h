@@ -18,8 +18,8 @@
 
 enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, CBH_DONE, CBH_FAILED };
 #define CBH_MOST_DEATHS 3  // workers that may die of one entry; as POISON_AFTER in core/entries.py
-// OVERDUE: it was cancelled because its time was over, and not because its client left.
-enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_OVERDUE = 16 };
+// OVERDUE: it was cancelled because its time was over, and not because its client left. WITHDRAWN: by an operator.
+enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_OVERDUE = 16, CBH_WITHDRAWN = 32 };
 
 #define CBH_SLOT_BYTES 512u
 #define CBH_MAX_CLAIM 512u
@@ -122,6 +122,11 @@ void cbh_stream_forget(cbh_dict *dict, uint32_t slot, uint64_t state, bool again
 
 // ---- supervisor and observers
 int cbh_reclaim(cbh_dict *dict, uint32_t place);
+// An operator's (cbh_operate.c). CBH_OK: no worker will see it; CBH_AGAIN: its worker will see that it is cancelled. Its
+// front answers it at once, either way. CBH_NOT_FOUND: it is over, or never was.
+int cbh_withdraw(cbh_dict *dict, uint64_t id);
+int cbh_rerank(cbh_dict *dict, uint64_t id, uint64_t rank);  // CBH_STALE: it does not wait any more
+void cbh_offer(cbh_dict *dict, uint32_t slot);               // says that a ready slot is there, and wakes a worker
 typedef struct {
   uint64_t id, state, rank, deadline_ns, received_ns, ready_ns, claimed_ns, first_chunk_ns, done_ns;
   uint64_t request_bytes, result_bytes;

@@ -67,6 +67,7 @@ void cbh_count_batch(cbh_dict *dict, uint32_t endpoint, uint32_t size, uint64_t 
 static uint32_t outcome_of(uint64_t state) {
   uint32_t flags = cbh_flags_of(state);
   if (flags & CBH_CANCELLED) return flags & CBH_OVERDUE ? CBH_TIMED_OUT : CBH_TAKEN_BACK;
+  if (flags & CBH_WITHDRAWN) return CBH_TAKEN_BACK;
   if (flags & CBH_DIED) return CBH_LOST_WORKER;
   if (flags & CBH_EXPIRED) return CBH_TIMED_OUT;
   return cbh_phase_of(state) == CBH_FAILED ? CBH_REPORTED : CBH_ANSWERED;

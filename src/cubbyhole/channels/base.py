@@ -9,6 +9,7 @@ Six verbs carry every request; two more look at them. Fronts and workers hold *p
     front   collect()                     DONE | FAILED -> FREE; take_chunks(id) while STREAMING
     front   cancel(id)                    READY -> FREE, later: a flag that the worker sees
     super   reclaim(role, index)          what a dead process held -> FAILED(worker_died), or READY again
+    super   cancel(id), rerank(id, rank)  an operator's, where `capabilities.operated`
     any     snapshot(), statistics(), histograms()
 
 Rules that every channel keeps, and that `tests/contract` checks for each:
@@ -19,6 +20,7 @@ Rules that every channel keeps, and that `tests/contract` checks for each:
   one that `POISON_AFTER` workers died of fails as `Failure("poison", 500)`.
 - An entry whose deadline passed is never claimed; its front collects `Failure("expired", 504)`.
 - `cancel` of an unclaimed entry means that no worker will ever see it.
+- An entry that the supervisor cancels is answered at once as `CANCELLED_BY_OPERATOR`, whether a worker has it or not.
 - A channel pickles into spawned children (`multiprocessing` "spawn") and survives `fork`; ports are opened in the process that uses them.
 - What a channel cannot do it says in `capabilities`, and the suite checks that it indeed does not.
 """
@@ -28,6 +30,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import msgspec
+
+from cubbyhole.core.errors import NotOffered
 
 if TYPE_CHECKING:
     from cubbyhole.core.entries import (
@@ -55,6 +59,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     history: bool = (
         False  # `histograms()` says how long the requests that are over were in each phase
     )
+    operated: bool = (
+        False  # the supervisor can cancel an entry, and change the rank of one that waits
+    )
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +80,26 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     endpoints: int = 1
     slots: int = 1024
     arena_bytes: int = 1 << 30
+
+
+class NoOperator:
+    """For channels whose entries live in their fronts: whoever is no front cannot reach them."""
+
+    kind: str
+
+    def cancel(self, request_id: int) -> bool | None:
+        """See `Channel.cancel`."""
+        raise self._not_offered(f"Entry {request_id} was not cancelled")
+
+    def rerank(self, request_id: int, rank: int) -> bool | None:
+        """See `Channel.rerank`."""
+        raise self._not_offered(f"Entry {request_id} was not given rank {rank}")
+
+    def _not_offered(self, what: str) -> NotOffered:
+        return NotOffered(
+            f'{what}: over channel="{self.kind}" an entry belongs to its front, and only that can reach it. '
+            'Use channel="shm"; there, operators can cancel and re-rank.'
+        )
 
 
 class Reservation(Protocol):
@@ -163,6 +190,26 @@ class Channel(Protocol):
 
     def reclaim(self, role: Role, index: int) -> int:
         """Free what a dead process held; safe to repeat. Returns how many entries it changed."""
+
+    def cancel(self, request_id: int) -> bool | None:
+        """Take an entry back; its front collects `CANCELLED_BY_OPERATOR`.
+
+        Returns:
+            True if no worker will see it, False if one has it and sees `cancelled`, None if it is over or never was.
+
+        Raises:
+            NotOffered: `capabilities.operated` is False.
+        """
+
+    def rerank(self, request_id: int, rank: int) -> bool | None:
+        """Give an unclaimed entry another rank.
+
+        Returns:
+            True if it is claimed by that rank, False if a worker has it already, None if it is over or never was.
+
+        Raises:
+            NotOffered: `capabilities.operated` is False.
+        """
 
     def snapshot(self) -> list[EntrySnapshot]:
         """Every entry there is now, without its payload and without stopping anybody."""

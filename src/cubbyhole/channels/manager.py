@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cubbyhole.channels.asked import HeapReservation, make_reservation
-from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
+from cubbyhole.channels.base import Capabilities, ChannelSettings, NoOperator, Role
 from cubbyhole.channels.held import size_of
 from cubbyhole.channels.ledger import Field, Ledger, Word
 from cubbyhole.channels.managed import LAST, NOBODY, Answer, ManagedDictionaries, Owner, Place
@@ -281,7 +281,7 @@ class ManagedWorker:
         self._ring.close()
 
 
-class ManagedDictChannel:
+class ManagedDictChannel(NoOperator):
     """The channel: see `Channel`."""
 
     kind = "manager"

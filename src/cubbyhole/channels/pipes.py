@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubbyhole.channels.asked import AskedEntry, Line
 from cubbyhole.channels.asking import AskingPort
-from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
+from cubbyhole.channels.base import Capabilities, ChannelSettings, NoOperator, Role
 from cubbyhole.channels.framing import Broken, Final, Given, Link, Nothing, encoder
 from cubbyhole.channels.giving import READ, WRITE, Peer, StreamGivingPort
 from cubbyhole.channels.held import size_of
@@ -260,7 +260,7 @@ class PipeAskingPort(AskingPort):
             line.pool.ends.clear()
 
 
-class PipeChannel:
+class PipeChannel(NoOperator):
     """The channel: see `Channel`."""
 
     kind = "pipes"

@@ -20,6 +20,7 @@ import msgspec
 from cubbyhole.channels.base import Capabilities, ChannelSettings
 from cubbyhole.channels.past import read_finished, read_histograms
 from cubbyhole.core.entries import (
+    CANCELLED_BY_OPERATOR,
     POISON_AFTER,
     Chunk,
     Collected,
@@ -55,7 +56,12 @@ WARM_BYTES = 1 << 20  # faulted in at start: fresh pages cost 7 to 30 times a co
 _FLAG_CANCELLED = 1
 _FLAG_EXPIRED = 4
 _FLAG_DIED = 8
-_REASONS = {_FLAG_EXPIRED: "expired", _FLAG_DIED: "worker_died"}
+_FLAG_WITHDRAWN = 32
+_REASONS = {
+    _FLAG_WITHDRAWN: CANCELLED_BY_OPERATOR.code,
+    _FLAG_EXPIRED: "expired",
+    _FLAG_DIED: "worker_died",
+}
 
 ERRORS: dict[str, type[ChannelError]] = {
     "full": ChannelFull,
@@ -112,6 +118,8 @@ def _explain(reason: str, worker: int, attempt: int) -> Failure:
             {"Retry-After": "1"},
             f"process at place {worker} ended while it held the entry (attempt {attempt + 1})",
         )
+    if reason == "withdrawn":
+        return CANCELLED_BY_OPERATOR
     if reason == "expired":
         return Failure(
             "expired", 504, "Request timed out", {}, "the deadline passed before a worker was free"
@@ -146,6 +154,7 @@ class SharedMemoryChannel:
         cancels_queued=True,
         in_place=True,
         history=True,
+        operated=True,
     )
 
     def __init__(self, settings: ChannelSettings, fd: int, bells: list[int]) -> None:
@@ -227,6 +236,14 @@ class SharedMemoryChannel:
         """Free what a dead process held."""
         return int(self._look().reclaim(self._place(role, index)))
 
+    def cancel(self, request_id: int) -> bool | None:
+        """Take an entry back for an operator: True, no worker will see it; False, one has it; None, it is over."""
+        return cast("bool | None", self._look().withdraw(request_id))
+
+    def rerank(self, request_id: int, rank: int) -> bool | None:
+        """Give a waiting entry another rank: True, done; False, a worker has it; None, it is over."""
+        return cast("bool | None", self._look().rerank(request_id, rank))
+
     def snapshot(self, *, past: bool = False) -> list[EntrySnapshot]:
         """Return every entry under way; `past`: also the last one of each free slot, for looking back."""
         return [_snapshot(row, self.settings.fronts) for row in self._look().snapshot(past)]
@@ -297,7 +314,7 @@ def _snapshot(row: tuple[int, ...], fronts: int) -> EntrySnapshot:
         owner=place - fronts if place >= fronts and state >= EntryState.CLAIMED else -1,
         attempt=row[6],
         rank=row[7],
-        cancelled=bool(flags & _FLAG_CANCELLED),
+        cancelled=bool(flags & (_FLAG_CANCELLED | _FLAG_WITHDRAWN)),
         deadline_ns=row[8],
         request_bytes=row[9],
         result_bytes=row[10],

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cubbyhole.channels.asking import AskingPort
-from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
+from cubbyhole.channels.base import Capabilities, ChannelSettings, NoOperator, Role
 from cubbyhole.channels.framing import Link
 from cubbyhole.channels.giving import READ, Peer, StreamGivingPort
 from cubbyhole.channels.ledger import Ledger, Word
@@ -50,7 +50,7 @@ class SocketFront(StreamGivingPort):
             self.selector.register(link.fileno(), READ, peer)
 
 
-class SocketChannel:
+class SocketChannel(NoOperator):
     """The channel: see `Channel`."""
 
     kind = "sockets"

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cubbyhole.channels.asking import AskingPort
-from cubbyhole.channels.base import Capabilities, ChannelSettings, Role
+from cubbyhole.channels.base import Capabilities, ChannelSettings, NoOperator, Role
 from cubbyhole.channels.framing import Bye, Hello, decoder, encoder
 from cubbyhole.channels.giving import READ, GivingPort, Peer
 from cubbyhole.channels.held import size_of
@@ -294,7 +294,7 @@ class ZmqFront(GivingPort):
             self._bell.close()
 
 
-class ZmqChannel:
+class ZmqChannel(NoOperator):
     """The channel: see `Channel`."""
 
     kind = "zmq"

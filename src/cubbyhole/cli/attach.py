@@ -132,8 +132,8 @@ def find_servers() -> dict[int, tuple[ServerDescription, Path, Path | None]]:
     return found
 
 
-def attach(pid: int | None = None) -> AttachedServer:
-    """Open a server for reading.
+def choose(pid: int | None = None) -> tuple[ServerDescription, Path, Path | None]:
+    """Return one of this user's servers, as `find_servers` has it.
 
     Args:
         pid: Of its supervisor; None: the only one there is.
@@ -148,9 +148,19 @@ def attach(pid: int | None = None) -> AttachedServer:
     if not servers or (pid is not None and pid not in servers):
         what = "No server of yours runs" if pid is None else f"No server of yours has pid {pid}"
         raise NoServer(f"{what} on this machine (looked through /proc for uid {os.geteuid()}).")
-    description, roster_link, segment_link = servers[
-        pid if pid is not None else next(iter(servers))
-    ]
+    return servers[pid if pid is not None else next(iter(servers))]
+
+
+def attach(pid: int | None = None) -> AttachedServer:
+    """Open a server for reading.
+
+    Args:
+        pid: Of its supervisor; None: the only one there is.
+
+    Raises:
+        NoServer: none, or several and no `pid`; or its entries cannot be seen.
+    """
+    description, roster_link, segment_link = choose(pid)
     if segment_link is None:
         raise NoServer(
             f'Server {description.pid} uses channel="{description.channel}", whose entries cannot be seen from outside. '

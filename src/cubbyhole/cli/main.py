@@ -23,9 +23,15 @@ COMMANDS = {
     "requests": "cubbyhole.cli.entries:requests",
     "inspect": "cubbyhole.cli.entries:inspect",
     "stats": "cubbyhole.cli.stats:stats",
+    "cancel": "cubbyhole.cli.operate:cancel",
+    "rerank": "cubbyhole.cli.operate:rerank",
+    "drain": "cubbyhole.cli.operate:drain",
+    "roll": "cubbyhole.cli.operate:roll",
+    "scale": "cubbyhole.cli.operate:scale",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
     "bench": "cubbyhole.cli.bench:bench",  # with commands of its own
 }
+NEED_ARGUMENTS = ("serve", "inspect", "cancel", "rerank", "scale")
 
 
 def _show_version(value: bool) -> None:
@@ -63,7 +69,7 @@ def build() -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name, no_args_is_help=name in ("serve", "inspect"))(found)
+            app.command(name, no_args_is_help=name in NEED_ARGUMENTS)(found)
     return app
 
 

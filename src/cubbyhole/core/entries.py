@@ -152,6 +152,14 @@ def poison_failure(message: str) -> Failure:
     return Failure("poison", 500, detail, message=message)
 
 
+# 409 and not 503: the server is well, so no proxy should send it elsewhere, and no `Retry-After` asks for it again.
+CANCELLED_BY_OPERATOR = Failure(
+    "cancelled_by_operator",
+    409,
+    "The operator of the server cancelled this request.",
+    message="an operator took the request back",
+)
+
 Outcome: TypeAlias = "Result | Chunk | Failure"
 
 

@@ -8,6 +8,7 @@
     │   ├── EntryTooLarge         413  does not fit whatever is freed
     │   ├── StaleOwner            500  this process was declared dead; its claim is void
     │   ├── ChannelClosed         503  the segment or connection is gone
+    │   ├── NotOffered            501  this kind of channel cannot do what was asked
     │   └── WrongLayout           500  another version of the segment's layout, or no segment at all
     ├── NativeCoreMissing         500  the compiled part cannot be loaded; says what to install
     ├── RequestError                   what a client did
@@ -23,6 +24,7 @@
     │   ├── AnswerError           (its own `status_code`) the server answered with 400 or above
     │   ├── ServerUnreachable     503  no connection, or one that broke; says how often it was tried
     │   └── StreamCut             502  a stream ended before its end
+    ├── OperatorUnheard           503  the supervisor does not take or answer an operation
     └── DictionaryError                SharedDict (each also is the builtin a dict user expects)
         ├── SegmentFull           (MemoryError)
         ├── ValueTooLarge         (ValueError)
@@ -86,6 +88,13 @@ class ChannelClosed(ChannelError):
 
     status = 503
     code = "channel_closed"
+
+
+class NotOffered(ChannelError):
+    """This kind of channel cannot do what was asked; its `capabilities` say so."""
+
+    status = 501
+    code = "not_offered"
 
 
 class WrongLayout(ChannelError):
@@ -233,6 +242,13 @@ class StreamCut(ClientError):
 
     status = 502
     code = "stream_cut"
+
+
+class OperatorUnheard(CubbyholeError):
+    """The supervisor cannot be asked, or did not answer."""
+
+    status = 503
+    code = "operator_unheard"
 
 
 class DictionaryError(CubbyholeError):

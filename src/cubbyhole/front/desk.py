@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubbyhole.api.callbacks import call_contained
 from cubbyhole.core.clock import now_ns
+from cubbyhole.core.entries import CANCELLED_BY_OPERATOR
 from cubbyhole.core.failures import FailureRecord, keep_failure
 from cubbyhole.core.rejections import reason_number
 from cubbyhole.core.roster import ProcessState
@@ -169,9 +170,9 @@ class Desk:
         request_id: bytes | None,
         received_ns: int,
     ) -> None:
-        """Keep the record of an answer of 500 or above, for whoever asks why: `cubbyhole inspect ID`."""
+        """Keep the record of an answer of 500 or above, or an operator's, for whoever asks why: `cubbyhole inspect ID`."""
         place = self.place
-        if place is None or failure.status < 500:
+        if place is None or (failure.status < 500 and failure.code != CANCELLED_BY_OPERATOR.code):
             return
         worker, attempt, times_ns = collected.worker, collected.attempt, collected.times_ns
         if worker < 0 and failure.code == "expired":  # the front's own deadline: who has it now?

@@ -42,6 +42,7 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
         fronts, workers: How many, and where.
         endpoints: Their paths, in the order of their numbers.
         slots, arena_bytes: As in the settings.
+        admin: Where its supervisor takes operations (`core.operations.ask`); empty: nowhere.
     """
 
     pid: int
@@ -55,12 +56,17 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...]
     slots: int
     arena_bytes: int
+    admin: str = ""
 
 
 def describe(
-    roster: Roster, settings: ServerSettings, channel: Any, options: Mapping[str, Any]
+    roster: Roster,
+    settings: ServerSettings,
+    channel: Any,
+    options: Mapping[str, Any],
+    admin: str = "",
 ) -> None:
-    """Write into the roster what the server is; `options` has its host and port."""
+    """Write into the roster what the server is; `options` has its host and port, `admin` where operators ask."""
     places = [settings.worker_place(index) for index in range(settings.workers_total)]
     description = ServerDescription(
         pid=os.getpid(),
@@ -74,5 +80,6 @@ def describe(
         endpoints=tuple(endpoint.path for endpoint in settings.endpoints),
         slots=settings.slots,
         arena_bytes=settings.arena_bytes,
+        admin=admin,
     )
     roster.describe(msgspec.json.encode(description))

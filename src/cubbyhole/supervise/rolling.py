@@ -40,11 +40,12 @@ class Rolling:
         self._current: tuple[Place, int] | None = None  # and the pid that it had
         self._looked_ns = 0
 
-    def add(self, places: Sequence[Place], cause: str) -> None:
-        """Have these replaced, after those that are already waiting for it."""
+    def add(self, places: Sequence[Place], cause: str) -> int:
+        """Have these replaced, after those that are already waiting for it. Returns how many were added."""
         added = [place for place in places if place not in self._queue]
         self._queue += added
         logger.info("workers replaced in turn: count=%d cause=%s", len(added), cause)
+        return len(added)
 
     def turn(self, workers: Sequence[Place], now_ns: int) -> None:
         """Go on to the next one, if the last one is ready again."""

@@ -30,6 +30,7 @@ from cubbyhole.testing.channel_checks_death import DEATH_CHECKS
 from cubbyhole.testing.channel_checks_fence import FENCE_CHECKS
 from cubbyhole.testing.channel_checks_life import LIFE_CHECKS
 from cubbyhole.testing.channel_checks_limits import LIMIT_CHECKS
+from cubbyhole.testing.channel_checks_operate import OPERATE_CHECKS
 from cubbyhole.testing.channel_stage import ContractBroken, Stage
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def channel_checks(*, processes: bool = True) -> list[ChannelCheck]:
     """Return all checks; without `processes` those that need no second process."""
     checks = [
         ChannelCheck(act.__name__, act, processes=False)
-        for act in (*CARRY_CHECKS, *LIMIT_CHECKS, *LIFE_CHECKS, *FENCE_CHECKS)
+        for act in (*CARRY_CHECKS, *LIMIT_CHECKS, *LIFE_CHECKS, *FENCE_CHECKS, *OPERATE_CHECKS)
     ]
     if processes:
         checks += [ChannelCheck(act.__name__, act, processes=True) for act in DEATH_CHECKS]

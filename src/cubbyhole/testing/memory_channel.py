@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from cubbyhole.channels.base import Capabilities, ChannelSettings
 from cubbyhole.core.clock import now_ns
-from cubbyhole.core.entries import POISON_AFTER, EntryState, Failure, poison_failure
+from cubbyhole.core.entries import (
+    CANCELLED_BY_OPERATOR,
+    POISON_AFTER,
+    Collected,
+    EntryState,
+    Failure,
+    poison_failure,
+)
 from cubbyhole.core.errors import ChannelClosed, EntryTooLarge
 from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 from cubbyhole.testing.memory_ports import MemoryEntry, MemoryFrontPort, MemoryWorkerPort
@@ -48,7 +55,13 @@ class MemoryChannel:
 
     kind = "memory"
     capabilities = Capabilities(
-        zero_copy=True, ranks=True, credit=True, visible=True, cancels_queued=True, in_place=True
+        zero_copy=True,
+        ranks=True,
+        credit=True,
+        visible=True,
+        cancels_queued=True,
+        in_place=True,
+        operated=True,
     )
 
     def __init__(
@@ -97,6 +110,37 @@ class MemoryChannel:
             self.count(reclaimed_total=changed)
             self.changed.notify_all()
             return changed
+
+    def cancel(self, request_id: int) -> bool | None:
+        """Take an entry back for an operator."""
+        with self.changed:
+            entry = self._under_way(request_id)
+            if entry is None:
+                return None
+            waits = entry.state is EntryState.READY
+            port = self._fronts[entry.front]
+            del port.entries[entry.id]
+            self.drop(entry)
+            port.withdrawn.append(Collected(entry.id, CANCELLED_BY_OPERATOR, entry.times_ns))
+            port.bell.ring()
+            return waits
+
+    def rerank(self, request_id: int, rank: int) -> bool | None:
+        """Give a waiting entry another rank."""
+        with self.changed:
+            entry = self._under_way(request_id)
+            if entry is None or entry.state is not EntryState.READY:
+                return None if entry is None else False
+            arrival = next(a for _, a, one in self._ready[entry.endpoint] if one is entry)
+            self._unqueue(entry)
+            entry.rank = rank
+            insort(self._ready[entry.endpoint], (rank, arrival, entry), key=lambda p: p[:2])
+            return True
+
+    def _under_way(self, request_id: int) -> MemoryEntry | None:
+        held = (port.entries.get(request_id) for port in self._fronts.values())
+        entry = next((one for one in held if one is not None), None)
+        return None if entry is None or entry.outcome is not None else entry
 
     def snapshot(self) -> list[EntrySnapshot]:
         """Describe every entry."""

@@ -137,6 +137,7 @@ class MemoryFrontPort:
         self.bell = Bell()
         self.news: deque[MemoryEntry] = deque()
         self.entries: dict[int, MemoryEntry] = {}
+        self.withdrawn: list[Collected] = []  # by an operator
         self._closed = False
 
     def submit(self, entry: RequestEntry) -> None:
@@ -162,10 +163,10 @@ class MemoryFrontPort:
 
     def collect(self) -> list[Collected]:
         """Everything that is new."""
-        collected = []
         with self._channel.changed:
             self._channel.check_open(self._closed)
             self.bell.quiet()
+            collected, self.withdrawn = self.withdrawn, []
             for cell in list(self.entries.values()):
                 self._channel.expire(cell)
             while self.news:
