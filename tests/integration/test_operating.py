@@ -111,7 +111,7 @@ def test_a_waiting_request_is_cancelled_and_a_running_one_sees_it(tmp_path: Path
             assert (done.ok, done.data["was_running"]) == (True, True)
             poll_until(lambda: "runs" in clients.answers)
             assert clients.answers["runs"].status_code == 409
-        assert poll_until(lambda: (tmp_path / "saw").exists())  # user code saw it, and stopped
+        assert poll_until((tmp_path / "saw").exists)  # user code saw it, and stopped
         assert not never.exists()
         codes = {record.id: record.code for record in seen.failures()}
         assert codes == dict.fromkeys((runs.id, waits.id), "cancelled_by_operator")

@@ -99,7 +99,7 @@ def ask(address: str, operation: Operation, timeout_s: float = 5.0) -> Done:
         )
     try:
         answer = _exchange(address, encode_operation(operation), timeout_s)
-    except TimeoutError as error:
+    except (TimeoutError, BlockingIOError) as error:  # the latter: too many wait already
         raise OperatorUnheard(
             f"The supervisor did not answer within {timeout_s} s: it is stopped, or busy. Look at it with `cubbyhole top`."
         ) from error

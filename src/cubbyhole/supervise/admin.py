@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_NS = 2_000_000_000  # from connecting to the request: `ask` sends it at once
 MOST_CONNECTIONS = 16  # at a time; further ones wait in the kernel's queue
-BACKLOG = 16
+BACKLOG = 64
 _CREDENTIALS = "iII"  # struct ucred: pid, uid, gid
 
 

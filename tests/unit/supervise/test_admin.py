@@ -61,8 +61,10 @@ class Ear:
 @pytest.fixture
 def ear() -> Iterator[Ear]:
     one = Ear()
-    yield one
-    one.close()
+    try:
+        yield one
+    finally:
+        one.close()
 
 
 @pytest.fixture
@@ -71,9 +73,9 @@ def connect(ear: Ear) -> Iterator[Callable[[], socket.socket]]:
 
     def open_one() -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.settimeout(10)
-        sock.connect(socket_address(ear.address))
         opened.append(sock)
+        sock.connect(socket_address(ear.address))
+        sock.settimeout(10)
         return sock
 
     yield open_one
@@ -177,17 +179,19 @@ def test_a_server_without_an_address_says_so() -> None:
 def test_a_forked_child_does_not_go_on_listening() -> None:
     """A front that outlives its supervisor by a second would take operators and never answer them."""
     sock = AdminSocket.listen(lambda _: Done(ok=True, text=""))
-    read_fd, write_fd = os.pipe()
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        os.read(read_fd, 1)  # lives until the parent has looked
+        theirs.send(b"here")
+        theirs.recv(1)  # lives until the parent has looked
         os._exit(0)
     try:
+        assert ours.recv(10) == b"here"
         sock.close()
         with pytest.raises(OperatorUnheard, match="No supervisor listens"):
             ask(sock.address, Drain(), timeout_s=5)
     finally:
-        os.write(write_fd, b"x")
+        ours.send(b"x")
         os.waitpid(pid, 0)
-        os.close(read_fd)
-        os.close(write_fd)
+        ours.close()
+        theirs.close()
