@@ -21,9 +21,12 @@ from cubbyhole.core.errors import NativeCoreMissing
 from cubbyhole.core.roster import Roster
 from cubbyhole.front.withdrawal import Mailboxes
 from cubbyhole.supervise import listening
+from cubbyhole.supervise.health import Limits
 from cubbyhole.supervise.lifeline import Lifeline
-from cubbyhole.supervise.pool import Place, Pool
+from cubbyhole.supervise.place import Place
+from cubbyhole.supervise.pool import Pool
 from cubbyhole.supervise.process import Child, fork_child, spawn_child
+from cubbyhole.supervise.scaling import Scaler
 from cubbyhole.worker.main import WorkerArguments, run_worker
 
 if TYPE_CHECKING:
@@ -100,8 +103,13 @@ def make_pool(places: list[Place], wire: Wire) -> Pool:
         wire.channel,
         wire.roster,
         restart_workers=wire.settings.restart_workers,
-        execution_timeout_s=wire.settings.execution_timeout_s,
+        limits=Limits(
+            execution_timeout_s=wire.settings.execution_timeout_s,
+            kill_cancelled_after_s=wire.settings.kill_cancelled_after_s,
+            front_timeout_s=wire.settings.front_timeout_s,
+        ),
         recycle_above_bytes=wire.settings.recycle_above_bytes,
+        scaler=Scaler(wire.settings, wire.channel, wire.roster),
     )
 
 

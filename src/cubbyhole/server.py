@@ -21,7 +21,7 @@ from cubbyhole.core.settings import ServerSettings
 from cubbyhole.front import apis, keys, options
 from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
-from cubbyhole.front.reliability import recycling, reliability_settings
+from cubbyhole.front.reliability import recycling, reliability_settings, scaling
 from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
 from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, list_devices
@@ -238,7 +238,7 @@ class LitServer:
             self.lit_apis, self.devices, self.workers_per_device, self.timeout
         )
         return ServerSettings(
-            endpoints=recycling(endpoints, reliability),
+            endpoints=scaling(recycling(endpoints, reliability), reliability),
             max_payload_bytes=options.payload_bytes(self.max_payload_size),
             healthcheck_path=self.healthcheck_path,
             info_path=self.info_path,

@@ -94,6 +94,14 @@ class AttachedServer:
                 found += read_failures(ring)
         return sorted(found, key=lambda record: record.failed_ns)
 
+    def deaths(self) -> dict[int, list[FailureRecord]]:
+        """Return, by the entry's id, which workers ended while they held it, oldest first."""
+        found: dict[int, list[FailureRecord]] = {}
+        with self.roster.deaths() as ring:
+            for record in read_failures(ring):
+                found.setdefault(record.id, []).append(record)
+        return found
+
     def path(self, endpoint: int) -> str:
         """Return an endpoint's path."""
         paths = self.description.endpoints

@@ -17,6 +17,7 @@ from cubbyhole.cli.attach import AttachedServer, NoServer, attach
 from cubbyhole.cli.past import finished_phases, finished_row
 from cubbyhole.cli.phases import Phase, draw, list_phases
 from cubbyhole.cli.process_state import process_word
+from cubbyhole.cli.quarantine import death_row, print_deaths, show_quarantined
 from cubbyhole.core.clock import NEVER_NS, now_ns
 
 if TYPE_CHECKING:
@@ -35,10 +36,19 @@ def requests(
     past: Annotated[
         bool, typer.Option("--past", help="Also requests that are over, as far as they are kept.")
     ] = False,
+    quarantined: Annotated[
+        bool,
+        typer.Option(
+            "--quarantined", help="Those that workers died of and that are not tried again."
+        ),
+    ] = False,
     server: Server = None,
 ) -> None:
     """Show every request that is under way."""
     with _attach(server) as attached:
+        if quarantined:
+            show_quarantined(attached, as_json=json)
+            return
         finished = attached.history() if past else []
         rows = [finished_row(attached, entry) for entry in finished]
         rows += [row(attached, entry) for entry in attached.entries()]
@@ -77,12 +87,17 @@ def inspect(
             found = row(attached, entry)
         elif past is not None:
             found = finished_row(attached, past)
+        request_id = next((one.id for one in (entry, past, record) if one is not None), 0)
+        deaths = attached.deaths().get(request_id, [])
         if record is not None:
             found |= {"failure_record": failure_row(attached, record)}
+        if deaths:
+            found |= {"deaths": [death_row(one) for one in deaths]}
         if json:
             _print_json(found)
             return
         _print_one(attached, found, _phases(entry, past, record), record)
+        print_deaths(deaths)
 
 
 def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
@@ -260,7 +275,7 @@ def _print_one(
     record: FailureRecord | None,
 ) -> None:
     failure = found.get("failure_record")
-    shown = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    shown = {key: value for key, value in found.items() if not isinstance(value, (dict, list))}
     if not shown and failure is not None:  # failures are kept longer than the rest
         shown = {key: failure[key] for key in ("id", "endpoint", "worker", "attempt")}
     for key, value in shown.items():

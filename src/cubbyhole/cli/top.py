@@ -138,7 +138,7 @@ def _processes(
             name,
             roster.state(cell).name.lower(),
             str(pid or "-"),
-            usage.word if usage else "dead",
+            usage.word if usage else ("dead" if roster.state(cell) else "-"),
             f"{used_s / seconds * 100:.0f}",
             f"{usage.resident_bytes / 1e6:.0f}" if usage else "-",
             f"{(now.time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",

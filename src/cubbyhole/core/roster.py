@@ -5,11 +5,11 @@ It is what `/health` and the supervisor read. Each cell has a single writer (its
 is dead) and stands alone: no cell orders another, so plain stores of one aligned word suffice and nothing here needs a fence.
 Entries are never in it; they are in the channel.
 
-Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | 3 spare
+Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | optional u64 | 2 spare
 
-Behind the cells: what each front rejected, by reason (`core/rejections.py`); a room for its last failures (`core/failures.py`);
-and, at the very end, a text in which the server says what it is. So whoever has only the descriptor (`/proc/<pid>/fd/<n>`, same
-user) can read all of it.
+Behind the cells: what each front rejected, by reason (`core/rejections.py`); a room for its last failures (`core/failures.py`), and
+one for the deaths that the supervisor saw; and, at the very end, a text in which the server says what it is. So whoever has only
+the descriptor (`/proc/<pid>/fd/<n>`, same user) can read all of it.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ class Roster:
         start = self._failures_at + front * RING_BYTES
         return self._bytes[start : start + RING_BYTES]
 
+    def deaths(self) -> memoryview:
+        """Return the room in which the supervisor notes what workers died of; release it before `close`."""
+        return self.failures(self.fronts)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (reduction.DupFd(self._fd), self.fronts, self.workers)
 
@@ -147,11 +151,16 @@ class Roster:
             for number, reason in enumerate(REASONS)
         }
 
+    def set_optional(self, cell: int, *, optional: bool) -> None:
+        """Say whether the server is ready without this worker, too: one that comes and goes with the load."""
+        self._cells[cell * _WORDS + 5] = optional
+
     def workers_ready(self) -> bool:
-        """Return whether every worker is ready, which is what `/health` asks."""
-        ready = ProcessState.READY
+        """Return whether every worker is ready that must be there, which is what `/health` asks."""
+        ready, cells = ProcessState.READY, self._cells
         return self.workers > 0 and all(
-            self._cells[(self.fronts + index) * _WORDS] == ready for index in range(self.workers)
+            cells[at] == ready or cells[at + 5]
+            for at in range(self.fronts * _WORDS, self.supervisor * _WORDS, _WORDS)
         )
 
     def close(self) -> None:
@@ -164,7 +173,8 @@ class Roster:
 
 
 def _size_bytes(fronts: int, workers: int) -> int:
-    return (fronts + workers + 1) * _WORDS * 8 + fronts * (WORDS * 8 + RING_BYTES) + TEXT_BYTES
+    rooms_bytes = fronts * WORDS * 8 + (fronts + 1) * RING_BYTES
+    return (fronts + workers + 1) * _WORDS * 8 + rooms_bytes + TEXT_BYTES
 
 
 def read_description(fd: int) -> bytes:

@@ -16,7 +16,9 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     Attributes:
         path: HTTP path of the API, starts with "/".
-        workers: One device name for each of its workers, e.g. ("cpu", "cpu") or ("cuda:0", "cuda:1").
+        workers: One device name for each worker that it may have, e.g. ("cpu", "cpu") or ("cuda:0", "cuda:1").
+        min_workers: Below which it never has fewer; None: it always has all of them.
+        first_workers: How many it has at the start; None: `min_workers`.
         stream: Whether answers are streams.
         max_batch_size: 1 means no batching.
         batch_timeout_s: How long a batch stays open after its first request.
@@ -37,6 +39,13 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     retry_on_worker_death: bool = False
     recycle_after_requests: int | None = None
     handover: bool = False
+    min_workers: int | None = None
+    first_workers: int | None = None
+
+    @property
+    def least_workers(self) -> int:
+        """How many workers it has at least."""
+        return len(self.workers) if self.min_workers is None else self.min_workers
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +69,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         max_queue: Requests under way over all fronts, waiting or running; None: what the slots hold.
         recycle_above_bytes: A worker with more memory of its own is replaced; None: never.
         grpc_port: Where fronts also speak the Open Inference Protocol over gRPC; None: nowhere.
+        kill_cancelled_after_s: A worker that goes on for so long with nothing but cancelled requests is ended; inf: never.
+        front_timeout_s: A front whose event loop stands still for so long is ended; inf: never.
+        scale_up_after_s, scale_down_after_s: See `scheduling.scaling`; only where an endpoint has `min_workers`.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -83,11 +95,15 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_queue: int | None = None
     recycle_above_bytes: int | None = None
     grpc_port: int | None = None
+    kill_cancelled_after_s: float = float("inf")
+    front_timeout_s: float = 10.0
+    scale_up_after_s: float = 1.0
+    scale_down_after_s: float = 60.0
     model_metadata: Any = None
 
     @property
     def workers_total(self) -> int:
-        """Model processes over all endpoints."""
+        """Model processes over all endpoints, as many as there may be."""
         return sum(len(endpoint.workers) for endpoint in self.endpoints)
 
     def worker_place(self, index: int) -> tuple[int, int, str]:

@@ -127,12 +127,15 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def workers_of_each_api(workers_per_device: Any, paths: Sequence[str]) -> list[int]:
+def workers_of_each_api(
+    workers_per_device: Any, paths: Sequence[str], name: str = "workers_per_device"
+) -> list[int]:
     """Return how many workers each API gets on each device.
 
     Args:
         workers_per_device: One number, a list in the order of the APIs, or a mapping of their paths.
         paths: The APIs' paths.
+        name: What the user called it.
 
     Raises:
         ValueError: a number below 1, a list of another length, an unknown path.
@@ -142,28 +145,28 @@ def workers_of_each_api(workers_per_device: Any, paths: Sequence[str]) -> list[i
         workers_per_device, (int, list, tuple, Mapping)
     ):
         raise TypeError(
-            "workers_per_device must be an int, a list/tuple of ints, or a mapping of api_path -> int"
+            f"{name} must be an int, a list/tuple of ints, or a mapping of api_path -> int"
         )
     if isinstance(workers_per_device, int):
         if workers_per_device < 1:
-            raise ValueError("workers_per_device must be >= 1")
+            raise ValueError(f"{name} must be >= 1")
         return [workers_per_device] * len(paths)
     if isinstance(workers_per_device, Mapping):
         unknown = sorted(set(workers_per_device) - set(paths))
         if unknown:
             raise ValueError(
-                f"workers_per_device contains unknown api_path values: {unknown} (unknown api_path)"
+                f"{name} contains unknown api_path values: {unknown} (unknown api_path)"
             )
         counts = [workers_per_device.get(path, 1) for path in paths]
     else:
         if len(workers_per_device) != len(paths):
             raise ValueError(
-                "workers_per_device list length must match number of APIs \n"
+                f"{name} list length must match number of APIs \n"
                 f"({len(paths)}), got {len(workers_per_device)}"
             )
         counts = list(workers_per_device)
     if not all(_is_count(count) for count in counts):
-        raise ValueError("workers_per_device values must be integers >= 1")
+        raise ValueError(f"{name} values must be integers >= 1")
     return counts
 
 

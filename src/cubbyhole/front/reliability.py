@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from msgspec import structs
 
-from cubbyhole.front.options import check_port, payload_bytes
+from cubbyhole.front.options import check_port, payload_bytes, workers_of_each_api
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cubbyhole.core.settings import EndpointSettings
 
@@ -36,6 +36,13 @@ class ReliabilityOptions(TypedDict, total=False):
             after which to come again. Without it, `slots` for each front.
         recycle_after_requests: A worker finishes and is replaced after about so many requests (of several, each after a few per cent
             more than the one before, so that they do not end together).
+        kill_cancelled_after: Seconds that a worker may go on when all that it has is cancelled; then it is ended and replaced. Without it
+            nobody is ended for that: user code that never looks at `cancelled` runs to its end, for nobody.
+        front_timeout: Seconds that a front's event loop may stand still until it is ended and replaced. 10; False: for ever.
+        min_workers, max_workers: Workers that an API has at least and at most, over all devices: the number follows the load. An int, a
+            list in the order of the APIs or a mapping of paths, as `workers_per_device`, which says how many there are at the start.
+        scale_up_after: Seconds that a request waits until there is a worker more. 1.
+        scale_down_after: Seconds that one of the workers must have been idle until there is one less. 60.
         recycle_above: The same for a worker with more memory of its own: bytes, or text such as "2GiB". Linux.
         grpc_port: Serve APIs with an `OIPSpec` over gRPC, too, on this port of the same address. Needs `cubbyhole[grpc]`.
         handover: Clients of the same user on this machine may hand arrays over by descriptor (`cubbyhole.LocalClient`).
@@ -51,6 +58,12 @@ class ReliabilityOptions(TypedDict, total=False):
     recycle_above: str | int | None
     handover: bool
     grpc_port: int | None
+    kill_cancelled_after: float | None
+    front_timeout: float | bool
+    min_workers: int | Sequence[int] | Mapping[str, int] | None
+    max_workers: int | Sequence[int] | Mapping[str, int] | None
+    scale_up_after: float
+    scale_down_after: float
 
 
 def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +85,12 @@ def reliability_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "receive_timeout_s": _limit_s("receive_timeout", options.get("receive_timeout", 60.0)),
         "max_queue": _count("max_queue", options.get("max_queue")),
         "grpc_port": _grpc_port(options.get("grpc_port")),
+        "kill_cancelled_after_s": _limit_s(
+            "kill_cancelled_after", options.get("kill_cancelled_after")
+        ),
+        "front_timeout_s": _limit_s("front_timeout", options.get("front_timeout", 10.0)),
+        "scale_up_after_s": _limit_s("scale_up_after", options.get("scale_up_after", 1.0)),
+        "scale_down_after_s": _limit_s("scale_down_after", options.get("scale_down_after", 60.0)),
         "recycle_above_bytes": payload_bytes(options.get("recycle_above"), "recycle_above"),
     }
 
@@ -86,6 +105,39 @@ def recycling(
     return tuple(
         structs.replace(one, recycle_after_requests=count, handover=handover) for one in endpoints
     )
+
+
+def scaling(
+    endpoints: tuple[EndpointSettings, ...], options: Mapping[str, Any]
+) -> tuple[EndpointSettings, ...]:
+    """Return the settings of all APIs, with a place for each worker that they may have.
+
+    Raises:
+        ValueError: a minimum above its maximum, or numbers that do not fit the APIs.
+    """
+    least, most = options.get("min_workers"), options.get("max_workers")
+    if least is None and most is None:
+        return endpoints
+    paths = [one.path for one in endpoints]
+    lows = [1] * len(paths) if least is None else workers_of_each_api(least, paths, "min_workers")
+    if most is None:
+        highs = [max(low, len(one.workers)) for low, one in zip(lows, endpoints, strict=True)]
+    else:
+        highs = workers_of_each_api(most, paths, "max_workers")
+    return tuple(map(_between, endpoints, lows, highs))
+
+
+def _between(endpoint: EndpointSettings, least: int, most: int) -> EndpointSettings:
+    if least > most:
+        raise ValueError(
+            f"min_workers of {endpoint.path} is {least}, above its max_workers, which is {most}"
+        )
+    devices = tuple(
+        dict.fromkeys(endpoint.workers)
+    )  # in turn: the first few workers lie on all of them
+    places = tuple(devices[number % len(devices)] for number in range(most))
+    first = min(max(len(endpoint.workers), least), most)
+    return structs.replace(endpoint, workers=places, min_workers=least, first_workers=first)
 
 
 def _limit_s(name: str, value: Any) -> float:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find workers that hang: one that holds an entry past its deadline and has stopped to beat.
+"""Find processes that hang: a worker that holds an entry past its deadline and has stopped to beat, a front that does not beat.
 
-Flow:  pool.py, once a second -> StallWatch.stalled() -> pool ends the worker -> death is handled as any other
+Flow:  pool.py, once a second -> StallWatch.stalled(), lingering.py -> pool ends the process -> death is handled as any other
 Owns:  nothing. Reads the roster (heartbeats) and, only if something is claimed, the channel's snapshot.
 
 The client had its 504 at the deadline already, from its front. Here the worker is the matter: `predict` that never
@@ -29,6 +29,14 @@ SHORTEST_LOOK_NS = 50_000_000
 EXECUTION_GRACE_NS = (
     250_000_000  # the front cancels at the end of the time: whoever looks can stop by himself
 )
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long processes may go on: fields of `ServerSettings`."""
+
+    execution_timeout_s: float = math.inf
+    kill_cancelled_after_s: float = math.inf
+    front_timeout_s: float = math.inf
 
 
 class Stall(msgspec.Struct, frozen=True):

@@ -100,7 +100,13 @@ class Operator:
         return Done(ok=True, text=text, data={"workers": count})
 
     def _scale(self, asked: Scale) -> Done:
-        return Done(ok=False, text=f"This server cannot have another number of workers: {asked}.")
+        try:
+            path, before, after = self._pool.scale(asked.path, asked.workers)
+        except ValueError as error:
+            return Done(ok=False, text=str(error))
+        how = "as asked" if asked.workers else "and follows the load again"
+        text = f"{path} had {before} workers and gets {after}, {how}."
+        return Done(ok=True, text=text, data={"path": path, "before": before, "workers": after})
 
 
 def _unknown(request_id: int) -> Done:

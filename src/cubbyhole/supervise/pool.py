@@ -13,24 +13,25 @@ from __future__ import annotations
 import logging
 import signal
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.errors import WorkerDied, WorkerError, WorkerFailedToStart
 from cubbyhole.core.roster import ProcessState
-from cubbyhole.supervise.health import StallWatch
+from cubbyhole.supervise.deaths import DeathBook
+from cubbyhole.supervise.health import Limits
+from cubbyhole.supervise.lingering import Watches
 from cubbyhole.supervise.process import reap_strangers
 from cubbyhole.supervise.restarts import RestartPolicy
 from cubbyhole.supervise.rolling import Rolling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from cubbyhole.channels.base import Channel, Role
     from cubbyhole.core.roster import Roster
-    from cubbyhole.supervise.process import Child
+    from cubbyhole.supervise.place import Ear, Place
+    from cubbyhole.supervise.scaling import Scaler
 
 logger = logging.getLogger(__name__)
 
@@ -43,40 +44,6 @@ PATIENT_AFTER_NS = 5_000_000_000
 REMIND_NS = 30_000_000_000
 
 
-class Ear(Protocol):
-    """Somebody else who has descriptors to wait for, and something to do at each turn that must not wait."""
-
-    def descriptors(self) -> list[int]:
-        """What to wait for."""
-        ...
-
-    def turn(self) -> None:
-        """Do what there is to do."""
-
-
-class Place(msgspec.Struct, kw_only=True):
-    """One process that should be there.
-
-    Attributes:
-        role, index: As the channel counts them.
-        cell: In the roster.
-        start: Starts the process; called again after each death.
-        label: For the log, e.g. "endpoint=/predict device=cuda:0".
-    """
-
-    role: Role
-    index: int
-    cell: int
-    start: Callable[[], Child]
-    label: str = ""
-    policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
-    wanted: bool = True
-    child: Child | None = None
-    due_ns: int | None = None  # when to start (again); None: not scheduled
-    was_ready: bool = False
-    last_reason: str = ""
-
-
 class Pool:
     """All children of the supervisor. One thread uses it."""
 
@@ -87,8 +54,9 @@ class Pool:
         roster: Roster,
         *,
         restart_workers: bool = True,
-        execution_timeout_s: float = float("inf"),
+        limits: Limits | None = None,
         recycle_above_bytes: int | None = None,
+        scaler: Scaler | None = None,
     ) -> None:
         self.failure: WorkerError | None = None  # set once: the server must end
         self._places = places
@@ -96,10 +64,15 @@ class Pool:
         self._roster = roster
         self._restart_workers = restart_workers
         self._settled = False
-        self._stalls = StallWatch(channel, roster, execution_timeout_s)
+        self._watches = Watches(channel, roster, limits or Limits())
+        self._deaths = DeathBook(channel, roster)
+        self._scaler = scaler
         self._rolling = Rolling(recycle_above_bytes)
         self._reminded_ns = now_ns()
         self._ears: list[Ear] = []
+        self._retired = False
+        if scaler is not None:
+            scaler.assign(self._of("worker"))
 
     def attend(self, ear: Ear) -> None:
         """Wait for something on its descriptors too, and call its `turn` at each turn."""
@@ -108,7 +81,8 @@ class Pool:
     def start(self, role: Role) -> None:
         """Start every process of a role."""
         for place in self._of(role):
-            self._start(place)
+            if place.wanted:
+                self._start(place)
 
     def settle(self) -> None:
         """From now on the dead are started again: the start-up phase, in which they are not, is over."""
@@ -131,8 +105,11 @@ class Pool:
             ear.turn()
         reap_strangers([place.child.pid for place in self._places if place.child])
         self._note_ready()
-        self._end_stalled()
         now = now_ns()
+        self._end_stalled(now)
+        if self._settled and self._scaler is not None and not self._retired:
+            for place in self._scaler.turn(now):
+                self._change(place, now)
         if self._settled:
             self._rolling.turn(self._of("worker"), now)
         for place in self._places:
@@ -147,10 +124,17 @@ class Pool:
         """
         return self._rolling.add(self._of("worker"), cause)
 
+    def scale(self, path: str | None, workers: int) -> tuple[str, int, int]:
+        """Have so many workers of an endpoint; see `Scaler.set_wanted`. ValueError: it cannot have that number."""
+        if self._scaler is None:
+            raise ValueError("This pool has a fixed number of workers.")
+        return self._scaler.set_wanted(path, workers)
+
     def retire(self, role: Role) -> None:
         """These are not wanted any more: no restarts, and SIGTERM to those that live."""
+        self._retired = True
         for place in self._of(role):
-            place.wanted = False
+            place.wanted = place.parked = False
             place.due_ns = None
             if place.child is not None:
                 place.child.signal(signal.SIGTERM)
@@ -190,6 +174,17 @@ class Pool:
     def _of(self, role: Role) -> list[Place]:
         return [place for place in self._places if place.role == role]
 
+    def _change(self, place: Place, now: int) -> None:
+        """Have a worker that is wanted now, or have none any more: it finishes what it has."""
+        if place.wanted:
+            place.due_ns = now if place.child is None else None  # else when that one has ended
+            return
+        place.due_ns = None
+        if place.child is not None:
+            place.child.signal(signal.SIGTERM)
+        else:
+            self._roster.set_state(place.cell, ProcessState.ABSENT)
+
     def _start(self, place: Place) -> None:
         place.due_ns = None
         place.was_ready = False
@@ -217,7 +212,8 @@ class Pool:
         child = place.child
         if child is None:
             return
-        failed = self._channel.reclaim(place.role, place.index)  # first of all: clients wait
+        held = self._deaths.held(place)
+        failed = self._channel.reclaim(place.role, place.index)  # before the log: clients wait
         now = now_ns()
         finished = self._roster.state(place.cell) == ProcessState.FINISHED
         self._roster.set_state(
@@ -227,6 +223,13 @@ class Pool:
         self._roster.set_active(place.cell, 0)
         place.last_reason = child.reap() or "unknown"
         place.child = None
+        self._deaths.note(place, child.pid, held)
+        if place.parked:
+            self._roster.set_state(place.cell, ProcessState.ABSENT)
+            self._roster.beat(place.cell, 0)
+            place.was_ready, place.last_reason = False, ""
+            logger.info("worker parked: worker=%d pid=%d %s", place.index, child.pid, place.label)
+            return
         if not place.wanted:
             logger.debug(
                 "%s ended: %s=%d pid=%d reason=%s failed_entries=%d",
@@ -268,6 +271,10 @@ class Pool:
             return
         backoff_s = place.policy.backoff_s(died_ns, was_ready=place.was_ready)
         if backoff_s is None:
+            if self._scaler is not None and self._scaler.gives_up(place, died_ns):
+                logger.error("worker given up: worker=%d %s", place.index, place.label)
+                place.last_reason, place.policy = "", RestartPolicy(place.policy.budget)
+                return
             self._fail(
                 WorkerFailedToStart(
                     f"The {place.role} {place.index} ({place.label}) ended {place.policy.budget + 1} times "
@@ -327,23 +334,18 @@ class Pool:
                     place.label,
                 )
 
-    def _end_stalled(self) -> None:
-        for stall in self._stalls.stalled(now_ns()):
-            place = next(p for p in self._of("worker") if p.index == stall.worker)
-            if place.child is None:
-                continue
-            logger.error(
-                "worker stalled: worker=%d pid=%d entry=%d overdue_ms=%d",
-                stall.worker,
-                place.child.pid,
-                stall.entry_id,
-                stall.overdue_ms,
-            )
-            place.child.signal(signal.SIGKILL)
+    def _end_stalled(self, now: int) -> None:
+        for verdict in self._watches.verdicts(now):
+            place = next(p for p in self._of(verdict.role) if p.index == verdict.index)
+            if place.child is not None:
+                logger.error("%s pid=%d %s", verdict.what, place.child.pid, verdict.details)
+                place.child.signal(signal.SIGKILL)
 
     def _pause_s(self) -> float:
         now = now_ns()
-        pause_s = min(TURN_S, self._stalls.period_ns / 1e9)
+        pause_s = min(TURN_S, self._watches.period_ns / 1e9)
+        if self._scaler is not None:
+            pause_s = min(pause_s, self._scaler.period_ns / 1e9)
         for place in self._places:
             if place.due_ns is not None:
                 pause_s = min(pause_s, max(0.0, (place.due_ns - now) / 1e9))

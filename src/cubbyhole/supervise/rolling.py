@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cubbyhole.supervise.pool import Place
+    from cubbyhole.supervise.place import Place
 
 logger = logging.getLogger(__name__)
 

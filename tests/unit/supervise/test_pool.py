@@ -16,7 +16,8 @@ from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
 from cubbyhole.supervise.drain import SignalPipe, drain
 from cubbyhole.supervise.health import StallWatch
 from cubbyhole.supervise.lifeline import Lifeline
-from cubbyhole.supervise.pool import Place, Pool
+from cubbyhole.supervise.place import Place
+from cubbyhole.supervise.pool import Pool
 from cubbyhole.supervise.process import spawn_child
 from cubbyhole.supervise.restarts import RestartPolicy
 
