@@ -197,3 +197,12 @@ def test_without_a_server_it_is_one_line_and_exit_code_1() -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("cubbyhole: No server of yours has pid 1")
+
+
+def test_kill_9_leaves_nothing_of_the_socket() -> None:
+    """The kernel frees an abstract name with its last descriptor; fronts and workers hold none."""
+    with serving(f"{SERVERS}:one") as server, attach(server.pid) as seen:
+        address = seen.description.admin
+        assert address in Path("/proc/net/unix").read_text()
+        server.stop(signal.SIGKILL)
+        poll_until(lambda: address not in Path("/proc/net/unix").read_text())

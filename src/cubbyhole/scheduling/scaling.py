@@ -55,6 +55,10 @@ class ScalingPolicy:
         self._down_after_ns = int(down_after_s * 1e9)
         self._idle_since_ns: int | None = None
 
+    def forget(self) -> None:
+        """Begin anew: somebody else decided meanwhile."""
+        self._idle_since_ns = None
+
     def wanted(self, now_ns: int, present: int, seen: Seen) -> int:
         """Return how many workers there should be, where `present` were wanted so far."""
         bounded = min(max(present, self.least), self.most)

@@ -94,31 +94,43 @@ class CancelledWatch:
         return list(found.values())
 
 
+class _FrontSeen(msgspec.Struct, frozen=True):
+    """A front's last beat, since when we see that one, and whether it has beaten again after it said READY."""
+
+    pid: int
+    beat_ns: int
+    since_ns: int
+    has_beaten: bool = False
+
+
 class FrontWatch:
-    """Fronts that serve and have stopped to beat: their event loop stands still, or they were stopped."""
+    """Fronts that serve and have stopped to beat: their event loop stands still, or they were stopped.
+
+    One that says READY and has not beaten since may still be busy with the start-up of a user's app, and is not judged.
+    """
 
     def __init__(self, roster: Roster, after_s: float) -> None:
         self._roster = roster
         self._rounds = _Rounds(after_s)
-        self._seen: dict[
-            int, tuple[int, int]
-        ] = {}  # front -> its last beat, and when we first saw that one
+        self._seen: dict[int, _FrontSeen] = {}
 
     def silent(self, now_ns: int) -> list[Lingering]:
         """Return the fronts to end now."""
         if not self._rounds.due(now_ns):
             return []
-        if self._rounds.missed(now_ns):
-            self._seen.clear()
+        missed = self._rounds.missed(now_ns)
         found = []
         for index in range(self._roster.fronts):
-            beat_ns = self._roster.last_beat_ns(index)
+            pid, beat_ns = self._roster.pid(index), self._roster.last_beat_ns(index)
             before = self._seen.get(index)
-            if self._roster.state(index) != ProcessState.READY or not self._roster.pid(index):
+            if not pid or self._roster.state(index) != ProcessState.READY:
                 self._seen.pop(index, None)
-            elif before is None or before[0] != beat_ns:
-                self._seen[index] = (beat_ns, now_ns)
-            elif now_ns - before[1] >= self._rounds.limit_ns:
+            elif before is None or before.pid != pid:
+                self._seen[index] = _FrontSeen(pid, beat_ns, now_ns)
+            elif before.beat_ns != beat_ns or missed:
+                has_beaten = before.has_beaten or before.beat_ns != beat_ns
+                self._seen[index] = _FrontSeen(pid, beat_ns, now_ns, has_beaten)
+            elif before.has_beaten and now_ns - before.since_ns >= self._rounds.limit_ns:
                 found.append(Lingering(index, 0, (now_ns - beat_ns) // 1_000_000))
         return found
 

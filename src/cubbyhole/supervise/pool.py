@@ -122,7 +122,7 @@ class Pool:
         Returns:
             How many were added to those that wait for it.
         """
-        return self._rolling.add(self._of("worker"), cause)
+        return self._rolling.add([one for one in self._of("worker") if one.wanted], cause)
 
     def scale(self, path: str | None, workers: int) -> tuple[str, int, int]:
         """Have so many workers of an endpoint; see `Scaler.set_wanted`. ValueError: it cannot have that number."""

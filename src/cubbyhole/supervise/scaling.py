@@ -113,6 +113,7 @@ class Scaler:
         before = endpoint.wanted
         endpoint.by_hand = workers > 0
         endpoint.wanted = workers or max(before, endpoint.least)
+        endpoint.policy.forget()
         for number, place in enumerate(endpoint.places):
             needed = number < min(endpoint.least, endpoint.wanted)
             self._roster.set_optional(place.cell, optional=not needed)

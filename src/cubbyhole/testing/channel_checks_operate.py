@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from cubbyhole.core.entries import CANCELLED_BY_OPERATOR, Chunk, RequestEntry, Result
 from cubbyhole.core.errors import NotOffered
-from cubbyhole.testing.channel_stage import ContractBroken, claim, expect, outcome_of, until
+from cubbyhole.testing.channel_stage import (
+    ContractBroken,
+    claim,
+    expect,
+    is_readable,
+    outcome_of,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +85,19 @@ def an_operator_cancels_what_a_worker_has(stage: Stage) -> None:
     expect(bytes(outcome_of(front.final(3)).body) == b"served", "and it is served")
 
 
+def a_worker_sees_it_while_the_front_stands_still(stage: Stage) -> None:
+    """Whoever wants to end a request must not need the front that had it."""
+    channel = stage.open()
+    if not channel.capabilities.operated:
+        return
+    front, worker = stage.raw_front(), stage.worker()
+    front.submit(RequestEntry(1, 0, b"x"))
+    entry = claim(worker)[0]
+    expect(channel.cancel(1) is False, "a worker has it already")
+    expect(entry.cancelled, "it sees the flag, though its front has not looked")
+    expect(is_readable(front.fileno()), "its front is told")
+
+
 def an_operator_cancels_a_stream(stage: Stage) -> None:
     """It ends at its client, its writer is not left waiting, and nothing stays."""
     channel = stage.open()
@@ -141,6 +161,7 @@ def a_new_rank_loses_no_entry_and_is_no_other_entrys(stage: Stage) -> None:
 OPERATE_CHECKS = (
     an_operator_takes_a_waiting_entry_back,
     an_operator_cancels_what_a_worker_has,
+    a_worker_sees_it_while_the_front_stands_still,
     an_operator_cancels_a_stream,
     an_operator_changes_the_order_in_flight,
     a_new_rank_loses_no_entry_and_is_no_other_entrys,

@@ -86,3 +86,12 @@ def test_a_load_at_the_edge_does_not_flap(policy: ScalingPolicy) -> None:
         present = policy.wanted(clock(5), present, look(waits_s=0.5, running=present))
         present = policy.wanted(clock(40), present, look())
     assert present == 2
+
+
+def test_an_idle_time_before_somebody_elses_decision_does_not_count(policy: ScalingPolicy) -> None:
+    clock = FakeClock()
+    policy.wanted(clock(), 3, look())
+    clock(1000)
+    policy.forget()
+    assert policy.wanted(clock(), 3, look()) == 3
+    assert policy.wanted(clock(61), 3, look()) == 2

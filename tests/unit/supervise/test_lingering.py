@@ -117,6 +117,30 @@ def test_a_front_that_does_not_serve_is_not_judged(roster: Roster, state: Proces
     assert front_looks(FrontWatch(roster, 10.0), roster, range(100, 200), (0,)) == []
 
 
+def test_a_front_whose_app_still_starts_is_not_judged(roster: Roster) -> None:
+    """It said READY, then a user's lifespan blocks the loop: to end it would only begin that anew."""
+    watch = FrontWatch(roster, 10.0)
+    assert front_looks(watch, roster, range(100, 160), ()) == []
+    roster.beat(0, 160 * SECOND)
+    front_looks(watch, roster, range(160, 161), ())
+    assert front_looks(watch, roster, range(161, 171), ()) == [0]
+
+
+def test_a_new_front_is_judged_by_its_own_beats(roster: Roster) -> None:
+    watch = FrontWatch(roster, 10.0)
+    front_looks(watch, roster, range(100, 105), (0, 1))
+    front_looks(watch, roster, range(105, 114), (0,))
+    roster.set_pid(1, 2)
+    assert front_looks(watch, roster, range(114, 200), (0,)) == []
+
+
+def test_a_front_that_was_stopped_while_nobody_watched_is_found_later(roster: Roster) -> None:
+    watch = FrontWatch(roster, 10.0)
+    front_looks(watch, roster, range(100, 110), (0, 1))
+    assert front_looks(watch, roster, range(500, 510), (0,)) == []
+    assert front_looks(watch, roster, range(510, 511), (0,)) == [1]
+
+
 def test_fronts_are_not_judged_by_a_supervisor_that_was_stopped(roster: Roster) -> None:
     """Ctrl-Z and fg: all processes of the group stood still, and none of them hangs."""
     watch = FrontWatch(roster, 10.0)
