@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from cubbyhole.core.entries import CANCELLED_BY_OPERATOR, Chunk, RequestEntry, Result
 from cubbyhole.core.errors import NotOffered
+from cubbyhole.testing.channel_plays import play_echo
 from cubbyhole.testing.channel_stage import (
     ContractBroken,
     claim,
+    collect_until,
     expect,
     is_readable,
     outcome_of,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cubbyhole.testing.channel_stage import LiveFront, Stage
 
 _RETRIES = 200
+_RACES = 400
 
 
 def _refused(act: Callable[[], object]) -> None:
@@ -158,6 +161,24 @@ def a_new_rank_loses_no_entry_and_is_no_other_entrys(stage: Stage) -> None:
     until(lambda: channel.statistics().slots_used == 0, "that all slots are free")
 
 
+def a_new_rank_loses_nothing_that_a_process_is_about_to_claim(stage: Stage) -> None:
+    """A worker that looks at an entry just while it is out of the queue must be told again that it is there."""
+    channel = stage.open()
+    if not channel.capabilities.operated:
+        return
+    worker = stage.actor(play_echo, 0)
+    worker.hears()
+    front = stage.raw_front()
+    done = 0
+    for number in range(1, 1 + _RACES):
+        front.submit(RequestEntry(number, 0, b"x"))
+        while channel.rerank(number, done):  # until the worker has it
+            done += 1
+        collect_until(front, 1)
+    expect(done > _RACES, "the entries were re-ranked while they were being claimed", done)
+
+
+OPERATE_PROCESS_CHECKS = (a_new_rank_loses_nothing_that_a_process_is_about_to_claim,)
 OPERATE_CHECKS = (
     an_operator_takes_a_waiting_entry_back,
     an_operator_cancels_what_a_worker_has,

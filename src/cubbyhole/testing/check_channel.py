@@ -30,7 +30,7 @@ from cubbyhole.testing.channel_checks_death import DEATH_CHECKS
 from cubbyhole.testing.channel_checks_fence import FENCE_CHECKS
 from cubbyhole.testing.channel_checks_life import LIFE_CHECKS
 from cubbyhole.testing.channel_checks_limits import LIMIT_CHECKS
-from cubbyhole.testing.channel_checks_operate import OPERATE_CHECKS
+from cubbyhole.testing.channel_checks_operate import OPERATE_CHECKS, OPERATE_PROCESS_CHECKS
 from cubbyhole.testing.channel_stage import ContractBroken, Stage
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ def channel_checks(*, processes: bool = True) -> list[ChannelCheck]:
         for act in (*CARRY_CHECKS, *LIMIT_CHECKS, *LIFE_CHECKS, *FENCE_CHECKS, *OPERATE_CHECKS)
     ]
     if processes:
-        checks += [ChannelCheck(act.__name__, act, processes=True) for act in DEATH_CHECKS]
+        checks += [
+            ChannelCheck(act.__name__, act, processes=True)
+            for act in (*DEATH_CHECKS, *OPERATE_PROCESS_CHECKS)
+        ]
     return checks
 
 
