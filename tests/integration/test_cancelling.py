@@ -26,7 +26,7 @@ OPERATED = Path(__file__).with_name("operated.py")
 def request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
     """Send a request and do not wait for its answer."""
     place = urlsplit(url)
-    sock = socket.create_connection((place.hostname, place.port), timeout=20)
+    sock = socket.create_connection((place.hostname, place.port or 80), timeout=20)
     data = json.dumps({"input": 3, **body}).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     sock.sendall(head.encode() + data)

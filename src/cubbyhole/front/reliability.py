@@ -39,8 +39,9 @@ class ReliabilityOptions(TypedDict, total=False):
         kill_cancelled_after: Seconds that a worker may go on when all that it has is cancelled; then it is ended and replaced. Without it
             nobody is ended for that: user code that never looks at `cancelled` runs to its end, for nobody.
         front_timeout: Seconds that a front's event loop may stand still until it is ended and replaced. 10; False: for ever.
-        min_workers, max_workers: Workers that an API has at least and at most, over all devices: the number follows the load. An int, a
-            list in the order of the APIs or a mapping of paths, as `workers_per_device`, which says how many there are at the start.
+        min_workers: Workers that an API has at least, over all devices; the number follows the load. An int, a list in the order of the
+            APIs or a mapping of paths, as `workers_per_device`, which says how many there are at the start.
+        max_workers: Workers that it has at most; without it, what `workers_per_device` gives.
         scale_up_after: Seconds that a request waits until there is a worker more. 1.
         scale_down_after: Seconds that one of the workers must have been idle until there is one less. 60.
         recycle_above: The same for a worker with more memory of its own: bytes, or text such as "2GiB". Linux.
