@@ -115,6 +115,8 @@ def test_a_waiting_request_is_cancelled_and_a_running_one_sees_it(tmp_path: Path
         assert not never.exists()
         codes = {record.id: record.code for record in seen.failures()}
         assert codes == dict.fromkeys((runs.id, waits.id), "cancelled_by_operator")
+        past = {one.id: (one.status, one.failure) for one in seen.history()}
+        assert past[waits.id] == past[runs.id] == (409, "cancelled_by_operator")
         code, text = command(server, "cancel", str(waits.id))
         assert code == 1
         assert text.startswith(f"cubbyhole: No request {waits.id} is under way")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cubbyhole.core.entries import POISON_AFTER
+from cubbyhole.core.entries import CANCELLED_BY_OPERATOR, POISON_AFTER
 from cubbyhole.core.history import OUTCOMES, EndpointHistograms, FinishedEntry, Histogram
 
 NS_PER_S = 1e9
+_WITHDRAWN = 32  # the flag of an operator's, in cbh_dict.h
 
 # Status and code of what was not answered by a worker.
 _UNANSWERED = {
@@ -68,6 +69,8 @@ def _finished(row: tuple[int, ...], fronts: int) -> FinishedEntry:
     status, failure = _UNANSWERED.get(outcome, (row[7], "failed" if outcome == "failed" else ""))
     if outcome == "worker_died" and row[4] + 1 >= POISON_AFTER:
         status, failure = 500, "poison"
+    if row[5] & _WITHDRAWN:
+        status, failure = CANCELLED_BY_OPERATOR.status, CANCELLED_BY_OPERATOR.code
     return FinishedEntry(
         id=row[0],
         endpoint=row[1],
