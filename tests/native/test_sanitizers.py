@@ -16,6 +16,7 @@ SECONDS = os.environ.get("CUBBYHOLE_STRESS_S", "2")
 SOURCES = (
     "cbh_dict.c",
     "cbh_history.c",
+    "cbh_reclaim.c",
     "cbh_stream.c",
     "cbh_bell.c",
     "cbh_segment.c",

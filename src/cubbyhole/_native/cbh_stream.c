@@ -15,6 +15,7 @@ typedef struct {
   _Alignas(64) _Atomic uint64_t written;       // bytes put so far, by the worker
   _Alignas(64) _Atomic uint64_t taken;         // bytes taken so far, by the front
   _Atomic uint32_t writer_waits;
+  uint32_t entered;                            // the writer's: its entry is STREAMING, so its front reads this ring
   _Atomic uint64_t pending;                    // a block that is being handed over: for cbh_stream_forget()
 } ring_t;
 _Static_assert(sizeof(ring_t) <= CBH_STREAM_HEADER, "the ring's header has its room");
@@ -46,7 +47,7 @@ static int64_t open_ring(cbh_dict *dict, uint32_t slot, uint64_t state) {
   ring->capacity = CBH_STREAM_BLOCK - CBH_STREAM_HEADER;
   CBH_SET(ring->tag, (uint64_t)cbh_generation_of(state) << 32 | slot);
   uint64_t before = CBH_GET(dict->slots[slot].stream);  // as with results: the word first, then the front's bit
-  if (before >> 32 != cbh_generation_of(state) ||
+  if (!cbh_tags(before, state) ||
       !atomic_compare_exchange_strong(&dict->slots[slot].stream, &before, cbh_tagged(state, (uint64_t)at))) {
     cbh_drop(s, (uint64_t)at, cbh_bit(s->place));
     return CBH_STALE;
@@ -90,6 +91,10 @@ static int put_outside(cbh_dict *dict, ring_t *ring, uint64_t front, const char 
   cbh_hold(s, block[0], front);
   cbh_crash_here(11);
   return CBH_OK;
+}
+
+static bool same_request(const cbh_dict *dict, uint32_t index, uint64_t state) {
+  return cbh_generation_of(atomic_load(&dict->slots[index].state)) == cbh_generation_of(state);
 }
 
 static uint64_t put_head(ring_t *ring, uint64_t at, uint32_t status, const char *meta, uint64_t meta_bytes) {
@@ -137,10 +142,13 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
   atomic_store_explicit(&ring->written, written, memory_order_release);
   cbh_crash_here(12);
   code = heads ? enter_streaming(dict, index, state) : cbh_still_mine(dict, index, state);
+  if (heads) ring->entered = code == CBH_OK;
   if (outside) {
     CBH_SET(ring->pending, 0);
-    // Reclaimed under our hands, the block is taken back: cbh_reclaim() may have looked before the front's bit was in.
-    cbh_drop(s, block[0], cbh_bit(s->place) | (code < 0 ? front : 0));
+    // Reclaimed under our hands, the block is taken back: cbh_reclaim() may have looked before the front's bit was in. Not if
+    // the front is still there to read it.
+    bool read = code == CBH_OK || (ring->entered && same_request(dict, index, state));
+    cbh_drop(s, block[0], cbh_bit(s->place) | (read ? 0 : front));
   }
   if (code < 0) return code;
   count_chunk(dict, &dict->slots[index], bytes);
@@ -151,7 +159,9 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
 // The worker is through with its stream. `refused`: the entry was reclaimed, so the front's bit may be ours to drop.
 void cbh_stream_close(cbh_dict *dict, uint32_t slot, uint64_t at, bool refused) {
   uint64_t front = cbh_bit(slot / dict->per_front);
-  if (at) cbh_drop(dict->segment, at, cbh_bit(dict->segment->place) | (refused ? front : 0));
+  if (!at || !cbh_holders(dict->segment, at, NULL)) return;
+  bool read = ((ring_t *)(dict->segment->base + at))->entered;  // the front has it, and drops its bit itself
+  cbh_drop(dict->segment, at, cbh_bit(dict->segment->place) | (refused && !read ? front : 0));
 }
 
 bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t at) {
@@ -234,8 +244,11 @@ void cbh_stream_drop(cbh_dict *dict, uint32_t index, uint64_t state) {
 // claimer may start another one.
 void cbh_stream_forget(cbh_dict *dict, uint32_t index, uint64_t state, bool again) {
   ring_t *ring = ring_of(dict, index, state);
-  if (!ring) return;
-  uint64_t word = CBH_GET(dict->slots[index].stream), at = cbh_untag(word, state), front = cbh_bit(index / dict->per_front);
+  if (!ring) {
+    if (again) cbh_close_attempt(&dict->slots[index].stream, state);
+    return;
+  }
+  uint64_t at = cbh_untag(CBH_GET(dict->slots[index].stream), state), front = cbh_bit(index / dict->per_front);
   uint64_t pending = CBH_GET(ring->pending), cursor = 0;
   // A block outside goes out only into an empty ring: empty still (or again) means that the front does not need it.
   bool put = CBH_GET(ring->written) != CBH_GET(ring->taken);
@@ -244,5 +257,5 @@ void cbh_stream_forget(cbh_dict *dict, uint32_t index, uint64_t state, bool agai
   for (cbh_frame frame; cbh_stream_next(dict, index, state, &cursor, &frame) == CBH_OK;)
     if (frame.block) cbh_drop(dict->segment, frame.block, front);
   cbh_drop(dict->segment, at, front);
-  atomic_compare_exchange_strong(&dict->slots[index].stream, &word, (uint64_t)cbh_generation_of(state) << 32);
+  cbh_close_attempt(&dict->slots[index].stream, state);
 }
