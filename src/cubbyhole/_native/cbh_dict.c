@@ -33,7 +33,7 @@ int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   uint64_t at[8];
   memset(dict, 0, sizeof *dict);
   for (uint32_t i = 0; i < CBH_PLACES; i++) dict->bells[i] = -1;
-  if (p[0] == 0 || p[0] + p[1] > CBH_PLACES || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
+  if (p[0] == 0 || p[0] > CBH_PLACES || p[1] > CBH_PLACES - p[0] || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
     return CBH_WRONG_LAYOUT;
   dict->fronts = (uint32_t)p[0], dict->workers = (uint32_t)p[1], dict->endpoints = (uint32_t)p[2];
   dict->per_front = (uint32_t)p[3];
@@ -60,6 +60,7 @@ void cbh_dict_close(cbh_dict *dict) {
 
 int cbh_front_open(cbh_dict *dict) {
   uint32_t first = dict->segment->place * dict->per_front;
+  if (dict->segment->place >= dict->fronts) return CBH_CORRUPT;
   dict->free_slots = malloc(4ull * dict->per_front);
   if (!dict->free_slots) return CBH_SYSTEM;
   dict->free_count = 0;
@@ -71,6 +72,7 @@ int cbh_front_open(cbh_dict *dict) {
 
 // ------------------------------------------------------------------ hints and bells
 static void ring(cbh_dict *dict, uint32_t place) {
+  if (place >= CBH_PLACES) return;
   cbh_count(dict->segment, CBH_N_RINGS, 1);
   cbh_bell_ring(dict->bells[place]);
 }
@@ -167,6 +169,9 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   cbh_segment *s = dict->segment;
   if (endpoint >= dict->endpoints) return CBH_CORRUPT;
   if (!cbh_place_mine(s)) return CBH_STALE;
+  // Another phase than FREE: somebody wrote over it. The slot is left alone; its front's next process finds it if it is free.
+  while (dict->free_count && cbh_phase_of(CBH_GET(dict->slots[dict->free_slots[dict->free_count - 1]].state)) != CBH_FREE)
+    dict->free_count--;
   if (!dict->free_count) return CBH_FULL;
   uint32_t index = dict->free_slots[--dict->free_count];
   cbh_slot *slot = &dict->slots[index];
@@ -251,7 +256,7 @@ void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept, ui
   if (meta) cbh_drop(s, meta, mine);
   if (result) cbh_drop(s, result, mine);
   cbh_stream_drop(dict, index, state);
-  dict->free_slots[dict->free_count++] = index;
+  if (dict->free_count < dict->per_front) dict->free_slots[dict->free_count++] = index;  // full: it was free already
 }
 
 int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
@@ -265,7 +270,7 @@ int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
       if (cbh_phase_of(state) == CBH_READY) {
         // SYNC(request-ready): the same word that a worker claims by; one of the two compare-and-swaps wins.
         if (!atomic_compare_exchange_strong(&slot->state, &state, cbh_with_phase(state, CBH_WRITING))) continue;
-        atomic_fetch_and(&cbh_ready_words(dict, CBH_GET(slot->endpoint))[i / 64], ~(1ull << (i & 63)));
+        atomic_fetch_and(&cbh_ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[i / 64], ~(1ull << (i & 63)));
         cbh_count(dict->segment, CBH_N_CANCELLED, 1);
         cbh_slot_free(dict, (uint32_t)i, state | flags, false, cbh_now_ns());
         return CBH_OK;
@@ -450,7 +455,7 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   const cbh_result *result = (const cbh_result *)(s->base + block);
   // The word carries generation and attempt: a late writer, whose slot has moved on, finds another one and is refused.
   // First the word, then the front's bit: cbh_reclaim() finds the block by the word.
-  uint64_t before = CBH_GET(slot->result), front = cbh_bit(CBH_GET(slot->front));
+  uint64_t before = CBH_GET(slot->result), front = cbh_bit(index / dict->per_front);
   if (!cbh_tags(before, state)) return CBH_STALE;
   if (!atomic_compare_exchange_strong(&slot->result, &before, cbh_tagged(state, block))) return CBH_STALE;
   cbh_crash_here(9);
@@ -501,6 +506,7 @@ bool cbh_peek(const cbh_dict *dict, uint32_t index, cbh_view *view) {
     // SYNC(entry-writing): the second look of a seqlock; pairs with the release fence in cbh_submit().
     atomic_thread_fence(memory_order_acquire);
     uint64_t again = CBH_GET(slot->state);
+    if (cbh_phase_of(again) > CBH_FAILED) return false;  // somebody wrote over it
     if (again >> 36 == view->state >> 36 && (again & 0xff) == (view->state & 0xff)) return true;
   }
   return false;

@@ -100,21 +100,25 @@ int cbh_segment_map(cbh_segment *segment, int fd, uint32_t kind) {
   segment->place = CBH_OBSERVER;
   if (fstat(fd, &st) != 0) return CBH_SYSTEM;
   if (st.st_size < (off_t)PAGE) return CBH_WRONG_LAYOUT;
+  int seals = fcntl(fd, F_GET_SEALS);  // without it, somebody could cut the memory away, and a look at it would be SIGBUS
+  if (seals < 0 || !(seals & F_SEAL_SHRINK)) return CBH_WRONG_LAYOUT;
   char *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   // Who looks from outside has opened it for reading, and so can change nothing.
   if (base == MAP_FAILED && errno == EACCES) base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return CBH_SYSTEM;
   cbh_header *h = (cbh_header *)base;
   // SYNC(segment-made): pairs with the release store in cbh_segment_create().
-  if (atomic_load_explicit(&h->magic, memory_order_acquire) != CBH_MAGIC ||
-      !plausible(h, (uint64_t)st.st_size, kind)) {
+  bool made = atomic_load_explicit(&h->magic, memory_order_acquire) == CBH_MAGIC;
+  if (made) memcpy((void *)&segment->checked, base, sizeof segment->checked);  // first copied, then checked
+  if (!made || !plausible(&segment->checked, (uint64_t)st.st_size, kind)) {
     munmap(base, (size_t)st.st_size);
     return CBH_WRONG_LAYOUT;
   }
   segment->base = base;
   segment->bytes = (uint64_t)st.st_size;
-  segment->header = h;
-  segment->places = (cbh_place *)(base + h->places_at);
+  segment->header = &segment->checked;
+  segment->shared = h;
+  segment->places = (cbh_place *)(base + segment->checked.places_at);
   return CBH_OK;
 }
 

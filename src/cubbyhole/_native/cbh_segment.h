@@ -10,7 +10,9 @@
 typedef struct cbh_segment {  // private to a process: where the segment is mapped here, and as whom
   char *base;
   uint64_t bytes;
-  cbh_header *header;
+  cbh_header checked;         // the header as it was when it was checked: later scribbles cannot move anything
+  const cbh_header *header;   // that copy
+  cbh_header *shared;         // the segment's: only its two atomic words are used
   cbh_place *places;
   uint32_t place;             // CBH_OBSERVER: holds nothing
   uint32_t epoch;             // of our stay at that place
