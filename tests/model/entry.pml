@@ -100,13 +100,13 @@ byte submitted;
 
 inline alloc(b, place, g) {             // cbh_alloc: grab() is a compare-and-swap from 0
   atomic {
-    if
-    :: holders[1] == 0 -> b = 1
-    :: else -> if :: holders[2] == 0 -> b = 2
-    :: else -> if :: holders[3] == 0 -> b = 3
-    :: else -> if :: holders[4] == 0 -> b = 4
-    :: else -> holders[5] == 0 -> b = 5
-    fi fi fi fi;
+    if                                  // the first that is free; waits for one where none is
+    :: !holders[1] -> b = 1
+    :: holders[1] && !holders[2] -> b = 2
+    :: holders[1] && holders[2] && !holders[3] -> b = 3
+    :: holders[1] && holders[2] && holders[3] && !holders[4] -> b = 4
+    :: holders[1] && holders[2] && holders[3] && holders[4] && !holders[5] -> b = 5
+    fi;
     holders[b] = BIT(place);
     made_for[b] = g + 1
   }

@@ -77,7 +77,7 @@ def _decode_failure(data: bytes) -> Failure:
     """Read a failure; one that was written over is a failure all the same, and stops no front."""
     try:
         return _decode_whole_failure(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError):  # ValueError: text that is no UTF-8
         return Failure("lost", 500, message="the failure of this request is not readable")
 
 
