@@ -67,7 +67,7 @@ static void collect(party *p) {
       inside(&p->segment, p->segment.base + block + result.body_from, result.body_bytes);
       inside(&p->segment, p->segment.base + block + result.meta_at, result.meta_bytes);
     }
-    cbh_slot_free(&p->dict, news[i], state, false);
+    cbh_slot_free(&p->dict, news[i], state, false, cbh_now_ns());
   }
 }
 

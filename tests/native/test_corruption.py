@@ -18,7 +18,7 @@ from cubbyhole._native import _segment
 NATIVE = Path(__file__).resolve().parents[2] / "src" / "cubbyhole" / "_native"
 PROGRAM = Path(__file__).with_name("corrupt_entries.c")
 SOURCES = (
-    *("cbh_dict.c", "cbh_reclaim.c", "cbh_stream.c"),
+    *("cbh_dict.c", "cbh_history.c", "cbh_reclaim.c", "cbh_stream.c"),
     *("cbh_bell.c", "cbh_segment.c", "cbh_heap.c"),
 )
 SECONDS = float(os.environ.get("CUBBYHOLE_STRESS_S", "2"))
