@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from cubbyhole.worker.arrays import CONTENT_TYPE, read_npy
 
 from cubbyhole.channels.framing import Final, Link, encoder
 from cubbyhole.channels.shm import SharedMemoryChannel
@@ -24,7 +25,6 @@ from cubbyhole.core.failures import RING_BYTES, FailureRecord, keep_failure, rea
 from cubbyhole.core.roster import TEXT_BYTES, read_description
 from cubbyhole.front.forms import parse_form
 from cubbyhole.specs.oip_tensors import check_head, declare, from_json, from_raw
-from cubbyhole.worker.arrays import CONTENT_TYPE, read_npy
 from cubbyhole.worker.reading import decode_meta, reader_for
 
 if TYPE_CHECKING:

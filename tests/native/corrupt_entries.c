@@ -153,7 +153,7 @@ static void one_case(void) {
       case 0: case 1: case 2: submit(front); break;
       case 3: collect(front); break;
       case 4: case 5: work(worker); break;
-      case 6: cbh_cancel(&front->dict, chance(next_id)); break;
+      case 6: cbh_cancel(&front->dict, chance(next_id), 0); break;
       case 7: look(fd); break;
       default:
         if (chance(2)) cbh_trim(&worker->segment);
