@@ -36,6 +36,11 @@ test *what:
 contract:
     {{python}} -m pytest tests/contract
 
+# fuzz every target with atheris, so many seconds each
+fuzz seconds="60":
+    for name in $({{python}} -c "import sys; sys.path.insert(0, 'tests/fuzz'); import targets; print(*targets.TARGETS)"); do \
+        {{python}} tests/fuzz/fuzz.py $name -max_total_time={{seconds}} || exit 1; done
+
 # real kills
 chaos:
     {{python}} -m pytest tests/chaos

@@ -22,6 +22,7 @@ MODULES = {
         "cbh_dict.c",
         "cbh_history.c",
         "cbh_operate.c",
+        "cbh_reclaim.c",
         "cbh_stream.c",
         "cbh_bell.c",
         "cbh_segment.c",
@@ -30,6 +31,7 @@ MODULES = {
     "_history": [
         "cbh_dict.c",
         "cbh_history.c",
+        "cbh_reclaim.c",
         "cbh_stream.c",
         "cbh_bell.c",
         "cbh_segment.c",

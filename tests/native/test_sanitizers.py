@@ -17,6 +17,7 @@ SOURCES = (
     "cbh_dict.c",
     "cbh_history.c",
     "cbh_operate.c",
+    "cbh_reclaim.c",
     "cbh_stream.c",
     "cbh_bell.c",
     "cbh_segment.c",
@@ -25,11 +26,13 @@ SOURCES = (
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
-    pytest.mark.timeout(60 + 4 * float(SECONDS)),
+    pytest.mark.timeout(240 + 4 * float(SECONDS)),
 ]
 
 
-def run_stress(native: Path, sanitizer: str, into: Path) -> subprocess.CompletedProcess[str]:
+def run_stress(
+    native: Path, sanitizer: str, into: Path, seconds: str = SECONDS
+) -> subprocess.CompletedProcess[str]:
     program = into / "stress"
     flags = ["-std=gnu11", "-O1", "-g", "-Wno-tsan", f"-fsanitize={sanitizer}", f"-I{native}"]
     sources = [str(native / name) for name in SOURCES]
@@ -39,7 +42,7 @@ def run_stress(native: Path, sanitizer: str, into: Path) -> subprocess.Completed
         capture_output=True,
     )
     return subprocess.run(
-        [str(program), SECONDS],
+        [str(program), seconds],
         env={"TSAN_OPTIONS": "halt_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1"},
         capture_output=True,
         text=True,
@@ -88,4 +91,5 @@ def test_the_thread_sanitizer_notices_without(order: str, tmp_path: Path) -> Non
     text = (native / file).read_text()
     assert text.count(code) == 1
     (native / file).write_text(text.replace(code, weaker))
-    assert "data race" in run_stress(native, "thread", tmp_path).stderr
+    # Threads must meet in the few instructions between; on a busy machine that takes a while. It ends at the first race.
+    assert "data race" in run_stress(native, "thread", tmp_path, "30").stderr

@@ -13,7 +13,8 @@ from libc.string cimport memcpy
 
 from cubbyhole._native._dict cimport *
 from cubbyhole._native._segment cimport (
-    CBH_AGAIN, CBH_FULL, CBH_OK, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_segment,
+    CBH_AGAIN, CBH_CORRUPT, CBH_FULL, CBH_OK, CBH_PLACES, CBH_STALE, Reservation, Segment, cbh_bit, cbh_drop, cbh_holders,
+    cbh_segment,
 )
 
 cdef extern from *:
@@ -71,7 +72,7 @@ cdef class Entries:
         self.words = words
         segment.check(cbh_dict_open(&self.d, &segment.c), "open entries")
         cdef int i = 0
-        for fd in bells:
+        for fd in bells[:CBH_PLACES]:
             self.d.bells[i] = fd
             i += 1
 
@@ -440,20 +441,30 @@ cdef class WorkerEnd:
         entry.deadline_ns = slot.deadline_ns
         entry.received_ns = slot.received_ns
         entry.attempt = slot.attempt
-        if slot.meta_at:
-            entry.meta = PyBytes_FromStringAndSize(segment.c.base + slot.meta_at, slot.meta_bytes)
-            cbh_drop(&segment.c, slot.meta_at, cbh_bit(self.place))
-        elif slot.meta_bytes:
-            inlined = slot.meta_bytes if slot.meta_bytes <= 384 else 384
+        # Each word is read once and checked then: a scribble after take_slot() must not become a look outside.
+        cdef uint64_t body_at = slot.body_at, body_bytes = slot.body_bytes, meta_at = slot.meta_at, meta_bytes = slot.meta_bytes
+        self.check_room(meta_at, meta_bytes)
+        self.check_room(body_at, body_bytes)
+        if meta_at:
+            entry.meta = PyBytes_FromStringAndSize(segment.c.base + meta_at, meta_bytes)
+            cbh_drop(&segment.c, meta_at, cbh_bit(self.place))
+        elif meta_bytes:
+            inlined = meta_bytes if meta_bytes <= 384 else 384
             entry.meta = PyBytes_FromStringAndSize(slot.data, inlined)
         else:
             entry.meta = b""
-        if slot.body_at:
-            entry.body = memoryview(segment.lease(slot.body_at, 0, slot.body_bytes))
+        if body_at:
+            entry.body = memoryview(segment.lease(body_at, 0, body_bytes))
         else:
             entry.body = PyBytes_FromStringAndSize(
-                slot.data + inlined, slot.body_bytes if slot.body_bytes <= 384 - inlined else 384 - inlined)
+                slot.data + inlined, body_bytes if body_bytes <= 384 - inlined else 384 - inlined)
         return entry
+
+    cdef int check_room(self, uint64_t block, uint64_t size) except -1:
+        cdef uint64_t capacity = 0
+        if block and (cbh_holders(&self.entries.segment.c, block, &capacity) == NULL or size > capacity):
+            raise self.words.refuse(CBH_CORRUPT, size, self.entries)
+        return 0
 
     def publish(self, Claimed entry, outcome, double wait_s=0.0):
         cdef object kind = type(outcome)

@@ -16,7 +16,7 @@ cdef extern from "cbh_segment.h" nogil:
     ctypedef struct cbh_segment:
         char *base
         uint64_t bytes
-        cbh_header *header
+        const cbh_header *header
         uint32_t place, epoch
     int cbh_segment_create(uint32_t kind, uint64_t body_bytes, uint64_t arena_bytes, const uint64_t *parameters)
     int cbh_segment_map(cbh_segment *segment, int fd, uint32_t kind)
@@ -28,6 +28,7 @@ cdef extern from "cbh_segment.h" nogil:
     int32_t cbh_place_pid(const cbh_segment *segment, uint32_t place)
     int cbh_place_reap(cbh_segment *segment, uint32_t place)
     int64_t cbh_alloc(cbh_segment *segment, uint64_t bytes)
+    void *cbh_holders(const cbh_segment *segment, uint64_t offset, uint64_t *capacity)
     int cbh_hold(cbh_segment *segment, uint64_t offset, uint64_t bits)
     int cbh_drop(cbh_segment *segment, uint64_t offset, uint64_t bits)
     uint64_t cbh_trim(cbh_segment *segment)

@@ -9,11 +9,6 @@
 
 typedef _Atomic uint64_t word_t;
 
-static uint64_t make_state(uint64_t generation, uint64_t epoch, uint64_t place, uint64_t flags, uint64_t phase) {
-  return (generation & 0xfffffff) << 36 | (epoch & 0xfff) << 24 | place << 16 | flags << 8 | phase;
-}
-static uint64_t with_phase(uint64_t state, uint32_t phase) { return (state & ~0xffull) | phase; }
-
 // ------------------------------------------------------------------ layout
 static uint64_t lay_out(uint32_t fronts, uint32_t endpoints, uint32_t per_front, uint64_t at[8]) {
   uint64_t slots = (uint64_t)fronts * per_front, words = slots / 64, next = 0;
@@ -38,7 +33,7 @@ int cbh_dict_open(cbh_dict *dict, cbh_segment *segment) {
   uint64_t at[8];
   memset(dict, 0, sizeof *dict);
   for (uint32_t i = 0; i < CBH_PLACES; i++) dict->bells[i] = -1;
-  if (p[0] == 0 || p[0] + p[1] > CBH_PLACES || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
+  if (p[0] == 0 || p[0] > CBH_PLACES || p[1] > CBH_PLACES - p[0] || p[2] == 0 || p[2] > 4096 || p[3] == 0 || p[3] % 64 || p[3] > 1 << 20)
     return CBH_WRONG_LAYOUT;
   dict->fronts = (uint32_t)p[0], dict->workers = (uint32_t)p[1], dict->endpoints = (uint32_t)p[2];
   dict->per_front = (uint32_t)p[3];
@@ -65,6 +60,7 @@ void cbh_dict_close(cbh_dict *dict) {
 
 int cbh_front_open(cbh_dict *dict) {
   uint32_t first = dict->segment->place * dict->per_front;
+  if (dict->segment->place >= dict->fronts) return CBH_CORRUPT;
   dict->free_slots = malloc(4ull * dict->per_front);
   if (!dict->free_slots) return CBH_SYSTEM;
   dict->free_count = 0;
@@ -75,9 +71,8 @@ int cbh_front_open(cbh_dict *dict) {
 }
 
 // ------------------------------------------------------------------ hints and bells
-static word_t *ready_words(const cbh_dict *dict, uint32_t endpoint) { return dict->ready + (uint64_t)endpoint * dict->words; }
-
 static void ring(cbh_dict *dict, uint32_t place) {
+  if (place >= CBH_PLACES) return;
   cbh_count(dict->segment, CBH_N_RINGS, 1);
   cbh_bell_ring(dict->bells[place]);
 }
@@ -93,7 +88,7 @@ void cbh_announce(cbh_dict *dict, uint32_t slot) {
 
 // One bell for a burst: the worker that comes wakes the next one itself if there is more (cbh_claim). Ringing for every
 // entry woke four workers on two cores for work that the first would have done, and halved the throughput.
-static void wake_worker(cbh_dict *dict, uint32_t endpoint) {
+void cbh_wake_worker(cbh_dict *dict, uint32_t endpoint) {
   cbh_endpoint *e = &dict->endpoint[endpoint];
   // SYNC(worker-asleep): pairs with the fence in cbh_listen(). Publish, fence, look who sleeps | say that I sleep, fence,
   // look for work: without both fences each side may miss the other.
@@ -113,12 +108,12 @@ static void wake_worker(cbh_dict *dict, uint32_t endpoint) {
 
 void cbh_offer(cbh_dict *dict, uint32_t index) {
   uint32_t endpoint = CBH_GET(dict->slots[index].endpoint) % dict->endpoints;
-  atomic_fetch_or(&ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
-  wake_worker(dict, endpoint);
+  atomic_fetch_or(&cbh_ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
+  cbh_wake_worker(dict, endpoint);
 }
 
-static bool any_ready(const cbh_dict *dict, uint32_t endpoint) {
-  word_t *words = ready_words(dict, endpoint);
+bool cbh_any_ready(const cbh_dict *dict, uint32_t endpoint) {
+  word_t *words = cbh_ready_words(dict, endpoint);
   for (uint32_t w = 0; w < dict->words; w++)
     if (atomic_load_explicit(&words[w], memory_order_relaxed)) return true;
   return false;
@@ -128,9 +123,9 @@ bool cbh_listen(cbh_dict *dict, uint32_t endpoint) {
   cbh_endpoint *e = &dict->endpoint[endpoint];
   uint64_t bit = cbh_bit(dict->segment->place);
   atomic_fetch_or(&e->asleep, bit);
-  // SYNC(worker-asleep): pairs with the fence in wake_worker().
+  // SYNC(worker-asleep): pairs with the fence in cbh_wake_worker().
   atomic_thread_fence(memory_order_seq_cst);
-  if (!any_ready(dict, endpoint)) return true;
+  if (!cbh_any_ready(dict, endpoint)) return true;
   atomic_fetch_and(&e->asleep, ~bit);
   return false;
 }
@@ -180,16 +175,19 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   cbh_segment *s = dict->segment;
   if (endpoint >= dict->endpoints) return CBH_CORRUPT;
   if (!cbh_place_mine(s)) return CBH_STALE;
+  // Another phase than FREE: somebody wrote over it. The slot is left alone; its front's next process finds it if it is free.
+  while (dict->free_count && cbh_phase_of(CBH_GET(dict->slots[dict->free_slots[dict->free_count - 1]].state)) != CBH_FREE)
+    dict->free_count--;
   if (!dict->free_count) return CBH_FULL;
   uint32_t index = dict->free_slots[--dict->free_count];
   cbh_slot *slot = &dict->slots[index];
   uint64_t generation = cbh_generation_of(CBH_GET(slot->state));
-  CBH_SET(slot->state, make_state(generation, s->epoch, s->place, 0, CBH_WRITING));
+  CBH_SET(slot->state, cbh_make_state(generation, s->epoch, s->place, 0, CBH_WRITING));
   // SYNC(entry-writing): pairs with the second look in cbh_peek(): who sees one of our bytes also sees WRITING.
   atomic_thread_fence(memory_order_release);
   int code = put_bytes(dict, slot, body, meta);
   if (code < 0) {
-    CBH_SET(slot->state, make_state(generation, s->epoch, s->place, 0, CBH_FREE));
+    CBH_SET(slot->state, cbh_make_state(generation, s->epoch, s->place, 0, CBH_FREE));
     dict->free_slots[dict->free_count++] = index;
     return code;
   }
@@ -197,8 +195,8 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   uint64_t now = cbh_now_ns();
   CBH_SET(slot->id, id);
   CBH_SET(dict->ids[index], id);
-  CBH_SET(slot->result, (uint64_t)generation << 32);  // no block, but whose: see cbh_publish()
-  CBH_SET(slot->stream, (uint64_t)generation << 32);
+  CBH_SET(slot->result, generation << 36);  // no block, but whose: see cbh_publish()
+  CBH_SET(slot->stream, generation << 36);
   CBH_SET(slot->endpoint, (uint16_t)endpoint);
   CBH_SET(slot->front, (uint8_t)s->place);
   CBH_SET(slot->attempt, 0);
@@ -216,12 +214,12 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   cbh_count(s, CBH_N_SUBMITTED, 1);
   // SYNC(request-ready): release, so that a worker which reads READY also reads all that is written above; pairs with the
   // acquiring compare-and-swap in take_slot().
-  atomic_store_explicit(&slot->state, make_state(generation, s->epoch, s->place, flags & CBH_RETRY, CBH_READY),
+  atomic_store_explicit(&slot->state, cbh_make_state(generation, s->epoch, s->place, flags & CBH_RETRY, CBH_READY),
                         memory_order_release);
   cbh_crash_here(2);
-  atomic_fetch_or(&ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
+  atomic_fetch_or(&cbh_ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
   cbh_crash_here(3);
-  wake_worker(dict, endpoint);
+  cbh_wake_worker(dict, endpoint);
   return CBH_OK;
 }
 
@@ -258,13 +256,13 @@ void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept, ui
   uint64_t mine = cbh_bit(s->place), body = CBH_GET(slot->body_at), meta = CBH_GET(slot->meta_at);
   uint64_t result = kept ? 0 : cbh_untag(CBH_GET(slot->result), state);
   // FREE before the blocks are given up, so that an observer that copied a block's next content notices.
-  CBH_SET(slot->state, make_state(cbh_generation_of(state) + 1, s->epoch, s->place, 0, CBH_FREE));
+  CBH_SET(slot->state, cbh_make_state(cbh_generation_of(state) + 1, s->epoch, s->place, 0, CBH_FREE));
   atomic_thread_fence(memory_order_release);
   if (body) cbh_drop(s, body, mine);
   if (meta) cbh_drop(s, meta, mine);
   if (result) cbh_drop(s, result, mine);
   cbh_stream_drop(dict, index, state);
-  dict->free_slots[dict->free_count++] = index;
+  if (dict->free_count < dict->per_front) dict->free_slots[dict->free_count++] = index;  // full: it was free already
 }
 
 int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
@@ -281,8 +279,8 @@ int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
     while (cbh_phase_of(state) >= CBH_READY) {
       if (cbh_phase_of(state) == CBH_READY) {
         // SYNC(request-ready): the same word that a worker claims by; one of the two compare-and-swaps wins.
-        if (!atomic_compare_exchange_strong(&slot->state, &state, with_phase(state, CBH_WRITING))) continue;
-        atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint))[i / 64], ~(1ull << (i & 63)));
+        if (!atomic_compare_exchange_strong(&slot->state, &state, cbh_with_phase(state, CBH_WRITING))) continue;
+        atomic_fetch_and(&cbh_ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[i / 64], ~(1ull << (i & 63)));
         cbh_count(dict->segment, CBH_N_CANCELLED, 1);
         cbh_slot_free(dict, (uint32_t)i, state | flags, false, cbh_now_ns());
         return CBH_OK;
@@ -299,9 +297,9 @@ int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
 
 // ------------------------------------------------------------------ worker
 // Answers an entry without a worker's result: `flag` says why. Only who finds exactly `state` may do it.
-static bool fail(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t flag, uint32_t by) {
+bool cbh_fail(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t flag, uint32_t by) {
   cbh_slot *slot = &dict->slots[index];
-  uint64_t failed = with_phase(state | (uint64_t)flag << 8, CBH_FAILED);
+  uint64_t failed = cbh_with_phase(state | (uint64_t)flag << 8, CBH_FAILED);
   if (!atomic_compare_exchange_strong(&slot->state, &state, failed)) return false;
   CBH_SET(slot->done_ns, cbh_now_ns());
   atomic_fetch_add_explicit(&dict->segment->places[by].counters[CBH_N_FAILED], 1, memory_order_relaxed);
@@ -309,18 +307,38 @@ static bool fail(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t flag, 
   return true;
 }
 
+// Declared dead between two steps of take_slot(): cbh_reclaim() has seen our claim, or it saw the entry READY, and then it is
+// for us to let go of it.
+static void give_back(cbh_dict *dict, uint32_t index, uint64_t mine) {
+  cbh_slot *slot = &dict->slots[index];
+  uint64_t now = atomic_load(&slot->state);
+  while (now >> 16 == mine >> 16 && cbh_phase_of(now) == CBH_CLAIMED) {
+    uint64_t flags = cbh_flags_of(now) | cbh_attempt_of(now) << 6;
+    uint64_t ready = cbh_make_state(cbh_generation_of(now), 0, index / dict->per_front, flags, CBH_READY);
+    if (flags & CBH_CANCELLED) {
+      if (cbh_fail(dict, index, now, CBH_DIED, dict->segment->place)) return;
+      now = atomic_load(&slot->state);
+    } else if (atomic_compare_exchange_strong(&slot->state, &now, ready)) {
+      uint32_t endpoint = CBH_GET(slot->endpoint) % dict->endpoints;
+      atomic_fetch_or(&cbh_ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
+      cbh_wake_worker(dict, endpoint);
+      return;
+    }
+  }
+}
+
 // Makes a ready slot ours. Our bit goes into the request's block before the claim: after it, the front may be reaped.
 static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t now, uint64_t *claimed) {
   cbh_slot *slot = &dict->slots[index];
   cbh_segment *s = dict->segment;
-  word_t *hint = &ready_words(dict, endpoint)[index / 64];
+  word_t *hint = &cbh_ready_words(dict, endpoint)[index / 64];
   uint64_t bit = 1ull << (index & 63), me = cbh_bit(s->place), capacity;
   if (!(atomic_fetch_and(hint, ~bit) & bit)) return CBH_AGAIN;  // another worker was faster
   uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
   if (cbh_phase_of(state) != CBH_READY) return CBH_AGAIN;
   if (CBH_GET(slot->endpoint) != endpoint) return CBH_AGAIN;
   if (CBH_GET(slot->deadline_ns) <= now) {
-    if (fail(dict, index, state, CBH_EXPIRED, s->place)) cbh_count(s, CBH_N_EXPIRED, 1);
+    if (cbh_fail(dict, index, state, CBH_EXPIRED, s->place)) cbh_count(s, CBH_N_EXPIRED, 1);
     return CBH_AGAIN;
   }
   uint64_t body = CBH_GET(slot->body_at), meta = CBH_GET(slot->meta_at);
@@ -331,7 +349,8 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
   if (holds_body) atomic_fetch_or(holds_body, me);
   if (holds_meta) atomic_fetch_or(holds_meta, me);
   cbh_crash_here(4);
-  uint64_t mine = make_state(cbh_generation_of(state), s->epoch, s->place, cbh_flags_of(state), CBH_CLAIMED);
+  uint64_t flags = cbh_flags_of(state) | cbh_attempt_of(state) << 6;
+  uint64_t mine = cbh_make_state(cbh_generation_of(state), s->epoch, s->place, flags, CBH_CLAIMED);
   // SYNC(request-ready): acquire; pairs with the release store in cbh_submit().
   if (!atomic_compare_exchange_strong(&slot->state, &state, mine)) {
     if (holds_body) atomic_fetch_and(holds_body, ~me);
@@ -339,6 +358,12 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
     return CBH_AGAIN;
   }
   cbh_crash_here(5);
+  if (!cbh_place_mine(s)) {
+    give_back(dict, index, mine);
+    if (holds_body) atomic_fetch_and(holds_body, ~me);
+    if (holds_meta) atomic_fetch_and(holds_meta, ~me);
+    return CBH_STALE;
+  }
   CBH_SET(slot->claimed_ns, now);
   *claimed = mine;
   return CBH_OK;
@@ -352,7 +377,7 @@ static bool before(const cbh_dict *dict, uint32_t a, uint32_t b) {
 // The `max` smallest ranks among the hints, in order, equal ones by arrival. `more`: whether there are others.
 static uint32_t choose(const cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, bool *more) {
   uint32_t count = 0;
-  word_t *words = ready_words(dict, endpoint);
+  word_t *words = cbh_ready_words(dict, endpoint);
   *more = false;
   for (uint32_t w = 0; w < dict->words; w++) {
     for (uint64_t bits = atomic_load_explicit(&words[w], memory_order_relaxed); bits; bits &= bits - 1) {
@@ -392,7 +417,7 @@ int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, 
     }
   }
   cbh_count(s, CBH_N_CLAIMED, got);
-  if (got && more && any_ready(dict, endpoint)) wake_worker(dict, endpoint);
+  if (got && more && cbh_any_ready(dict, endpoint)) cbh_wake_worker(dict, endpoint);
   return (int)got;
 }
 
@@ -438,10 +463,10 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   if (code < 0) return code;
   if (!cbh_place_mine(s)) return CBH_STALE;
   const cbh_result *result = (const cbh_result *)(s->base + block);
-  // The word carries the generation: a late writer, whose slot has moved on, finds another one and is refused, and a
-  // former claimer's result is replaced. First the word, then the front's bit: cbh_reclaim() finds the block by the word.
-  uint64_t before = CBH_GET(slot->result), front = cbh_bit(CBH_GET(slot->front));
-  if (before >> 32 != cbh_generation_of(state)) return CBH_STALE;
+  // The word carries generation and attempt: a late writer, whose slot has moved on, finds another one and is refused.
+  // First the word, then the front's bit: cbh_reclaim() finds the block by the word.
+  uint64_t before = CBH_GET(slot->result), front = cbh_bit(index / dict->per_front);
+  if (!cbh_tags(before, state)) return CBH_STALE;
   if (!atomic_compare_exchange_strong(&slot->result, &before, cbh_tagged(state, block))) return CBH_STALE;
   cbh_crash_here(9);
   cbh_hold(s, block, front);
@@ -457,7 +482,7 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
       return CBH_STALE;
     }
     // SYNC(result-done): release; pairs with the acquire load of the state in FrontEnd.collect() (_entries.pyx).
-  } while (!atomic_compare_exchange_weak_explicit(&slot->state, &now, with_phase(now, phase), memory_order_acq_rel,
+  } while (!atomic_compare_exchange_weak_explicit(&slot->state, &now, cbh_with_phase(now, phase), memory_order_acq_rel,
                                                   memory_order_relaxed));
   cbh_crash_here(7);
   cbh_count(s, phase == CBH_FAILED ? CBH_N_FAILED : CBH_N_PUBLISHED, 1);
@@ -465,85 +490,6 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   cbh_announce(dict, index);
   cbh_crash_here(8);
   return CBH_OK;
-}
-
-// ------------------------------------------------------------------ after a death
-// What a dead worker made and did not get to announce: nobody will collect it. Before its bits are dropped, as until then
-// its block cannot become somebody else's.
-static void forget_result(cbh_dict *dict, uint32_t index, uint64_t state) {
-  uint64_t word = CBH_GET(dict->slots[index].result), block = cbh_untag(word, state);
-  if (!block) return;
-  cbh_drop(dict->segment, block, cbh_bit(index / dict->per_front));
-  atomic_compare_exchange_strong(&dict->slots[index].result, &word, (uint64_t)cbh_generation_of(state) << 32);
-}
-
-// The front is dead: nobody waits, whatever the phase. A worker that still has the entry finds another generation, sees
-// it as cancelled, and is refused when it publishes.
-static int reclaim_of_front(cbh_dict *dict, uint32_t index) {
-  cbh_slot *slot = &dict->slots[index];
-  uint64_t state = atomic_load(&slot->state), bit = 1ull << (index & 63);
-  do {
-    if (cbh_phase_of(state) == CBH_FREE) return 0;
-  } while (!atomic_compare_exchange_weak(&slot->state, &state, make_state(cbh_generation_of(state) + 1, 0, 0, 0, CBH_FREE)));
-  atomic_fetch_and(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], ~bit);
-  atomic_fetch_and(&dict->attention[index / 64], ~bit);
-  if (cbh_phase_of(state) == CBH_STREAMING && cbh_place_of(state) < CBH_PLACES)
-    cbh_bell_ring(dict->bells[cbh_place_of(state)]);  // it may wait for credit
-  return 1;
-}
-
-static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
-  cbh_slot *slot = &dict->slots[index];
-  uint64_t state = atomic_load(&slot->state);
-  uint32_t phase = cbh_phase_of(state), front = index / dict->per_front;
-  bool stale_owner = cbh_place_of(state) == place && cbh_epoch_of(state) != (cbh_place_epoch(dict->segment, place) & 0xfff);
-  if (phase == CBH_READY && front != place) {  // its hint may have died with whoever was about to claim it
-    atomic_fetch_or(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], 1ull << (index & 63));
-    return 0;
-  }
-  if (front == place) return reclaim_of_front(dict, index);
-  if (!stale_owner) return 0;
-  if (phase == CBH_DONE || phase == CBH_FAILED) {  // it may have died before it could announce
-    cbh_announce(dict, index);
-    return 0;
-  }
-  if (phase != CBH_CLAIMED && phase != CBH_STREAMING) return 0;
-  forget_result(dict, index, state);
-  cbh_stream_forget(dict, index, state, phase == CBH_CLAIMED);
-  uint32_t deaths = CBH_GET(slot->attempt) + 1u;  // this one included
-  bool again_wanted = cbh_flags_of(state) & CBH_RETRY && !(cbh_flags_of(state) & (CBH_CANCELLED | CBH_WITHDRAWN));
-  if (phase == CBH_CLAIMED && again_wanted && deaths < CBH_MOST_DEATHS) {
-    CBH_SET(slot->attempt, (uint8_t)deaths);
-    uint64_t again = make_state(cbh_generation_of(state), 0, front, CBH_RETRY, CBH_READY);
-    if (!atomic_compare_exchange_strong(&slot->state, &state, again)) return 0;
-    atomic_fetch_or(&ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[index / 64], 1ull << (index & 63));
-    atomic_fetch_add_explicit(&dict->segment->places[place].counters[CBH_N_RETRIED], 1, memory_order_relaxed);
-    return 1;
-  }
-  return fail(dict, index, state, CBH_DIED, place) ? 1 : 0;
-}
-
-int cbh_reclaim(cbh_dict *dict, uint32_t place) {
-  if (place >= dict->fronts + dict->workers) return CBH_CORRUPT;
-  int changed = 0;
-  int fenced = cbh_place_fence(dict->segment, place);  // from here on a late publish is refused
-  if (fenced == CBH_AGAIN) return 0;                    // another process is at it
-  for (uint32_t e = 0; e < dict->endpoints; e++) {
-    atomic_fetch_and(&dict->endpoint[e].asleep, ~cbh_bit(place));
-    atomic_store(&dict->endpoint[e].woken, 0);
-  }
-  for (uint32_t i = 0; i < dict->slot_count; i++) changed += reclaim_slot(dict, i, place);
-  if (fenced == CBH_OK) cbh_place_free(dict->segment, place);
-  _Atomic uint64_t *reclaimed = &dict->segment->places[place].counters[CBH_N_RECLAIMED];
-  atomic_fetch_add_explicit(reclaimed, (uint64_t)changed, memory_order_relaxed);
-  // The dead one may have said "rung" without ringing.
-  for (uint32_t f = 0; f < dict->fronts; f++) {
-    atomic_store(&dict->segment->places[f].rung, 1);
-    cbh_bell_ring(dict->bells[f]);
-  }
-  for (uint32_t e = 0; e < dict->endpoints; e++)
-    if (any_ready(dict, e)) wake_worker(dict, e);
-  return changed;
 }
 
 // ------------------------------------------------------------------ anybody
@@ -570,6 +516,7 @@ bool cbh_peek(const cbh_dict *dict, uint32_t index, cbh_view *view) {
     // SYNC(entry-writing): the second look of a seqlock; pairs with the release fence in cbh_submit().
     atomic_thread_fence(memory_order_acquire);
     uint64_t again = CBH_GET(slot->state);
+    if (cbh_phase_of(again) > CBH_FAILED) return false;  // somebody wrote over it
     if (again >> 36 == view->state >> 36 && (again & 0xff) == (view->state & 0xff)) return true;
   }
   return false;

@@ -3,10 +3,10 @@
 // The dictionary of entries: one slot for each request, keyed by its id. No lock is held anywhere.
 //
 // Every fact that two processes change lives in one 64-bit word:
-//   slot.state   generation 28 | epoch 12 | place 8 | flags 8 | phase 8    the truth about an entry
+//   slot.state   generation 28 | epoch 12 | place 8 | attempt 2, flags 6 | phase 8    the truth about an entry
 //   ready        bitmap of each endpoint                                    a hint: "look at this slot"
 //   attention    bitmap over all slots                                      a hint to the slot's front
-//   result       generation 28 | block 32, both of slot and stream          what the claimer made
+//   result       generation 28 | attempt 2 | block 32; stream likewise      what the claimer made
 // A hint too many does no harm, a lost one is set again by cbh_reclaim(). A rank is one word beside the slots, so that the
 // smallest of hundreds is found by reading a few cache lines; so do the ids, for whoever looks an entry up from outside.
 //
@@ -17,7 +17,7 @@
 #include "cbh_segment.h"
 
 enum cbh_phase { CBH_FREE, CBH_WRITING, CBH_READY, CBH_CLAIMED, CBH_STREAMING, CBH_DONE, CBH_FAILED };
-#define CBH_MOST_DEATHS 3  // workers that may die of one entry; as POISON_AFTER in core/entries.py
+#define CBH_MOST_DEATHS 3  // workers that may die of one entry; as POISON_AFTER in core/entries.py; counted in two bits
 // OVERDUE: it was cancelled because its time was over, and not because its client left. WITHDRAWN: by an operator.
 enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8, CBH_OVERDUE = 16, CBH_WITHDRAWN = 32 };
 
@@ -81,7 +81,8 @@ void cbh_dict_close(cbh_dict *dict);
 int cbh_front_open(cbh_dict *dict);          // after cbh_place_take(): finds the free slots of its partition
 
 static inline uint32_t cbh_phase_of(uint64_t state) { return (uint32_t)(state & 0xff); }
-static inline uint32_t cbh_flags_of(uint64_t state) { return (uint32_t)(state >> 8 & 0xff); }
+static inline uint32_t cbh_flags_of(uint64_t state) { return (uint32_t)(state >> 8 & 0x3f); }
+static inline uint32_t cbh_attempt_of(uint64_t state) { return (uint32_t)(state >> 14 & 3); }
 static inline uint32_t cbh_place_of(uint64_t state) { return (uint32_t)(state >> 16 & 0xff); }
 static inline uint32_t cbh_epoch_of(uint64_t state) { return (uint32_t)(state >> 24 & 0xfff); }
 static inline uint32_t cbh_generation_of(uint64_t state) { return (uint32_t)(state >> 36); }
@@ -135,15 +136,32 @@ typedef struct {
 int64_t cbh_find(const cbh_dict *dict, uint64_t id, uint64_t from);  // slot of an entry, looking from slot `from`
 bool cbh_peek(const cbh_dict *dict, uint32_t slot, cbh_view *view);  // false: it changed under the look, several times
 
-// ---- shared by cbh_dict.c and cbh_stream.c
+// ---- shared by cbh_dict.c, cbh_stream.c and cbh_reclaim.c
 #define CBH_GET(x) atomic_load_explicit(&(x), memory_order_relaxed)
 #define CBH_SET(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
+static inline uint64_t cbh_make_state(uint64_t generation, uint64_t epoch, uint64_t place, uint64_t flags, uint64_t phase) {
+  return (generation & 0xfffffff) << 36 | (epoch & 0xfff) << 24 | place << 16 | flags << 8 | phase;
+}
+static inline uint64_t cbh_with_phase(uint64_t state, uint32_t phase) { return (state & ~0xffull) | phase; }
+// The attempt is in it so that a worker which was declared dead while it ran cannot replace the next one's result.
 static inline uint64_t cbh_tagged(uint64_t state, uint64_t block) {
-  return (uint64_t)cbh_generation_of(state) << 32 | block >> CBH_BLOCK_SHIFT;
+  return (uint64_t)cbh_generation_of(state) << 36 | (uint64_t)cbh_attempt_of(state) << 32 | block >> CBH_BLOCK_SHIFT;
 }
-static inline uint64_t cbh_untag(uint64_t word, uint64_t state) {  // 0: made for another request
-  return (uint32_t)(word >> 32) == cbh_generation_of(state) ? (word & 0xffffffffull) << CBH_BLOCK_SHIFT : 0;
+static inline bool cbh_tags(uint64_t word, uint64_t state) { return word >> 32 == cbh_tagged(state, 0) >> 32; }
+static inline uint64_t cbh_untag(uint64_t word, uint64_t state) {  // 0: made for another request, or by a former claimer
+  return cbh_tags(word, state) ? (word & 0xffffffffull) << CBH_BLOCK_SHIFT : 0;
 }
+// Takes what a dead claimer made out of `word`, and lets nothing else of this attempt in.
+static inline void cbh_close_attempt(_Atomic uint64_t *word, uint64_t state) {
+  uint64_t now = CBH_GET(*word), closed = cbh_tagged(state + (1ull << 14), 0);
+  while (cbh_tags(now, state) && !atomic_compare_exchange_strong(word, &now, closed)) {}
+}
+static inline _Atomic uint64_t *cbh_ready_words(const cbh_dict *dict, uint32_t endpoint) {
+  return dict->ready + (uint64_t)endpoint * dict->words;
+}
+bool cbh_any_ready(const cbh_dict *dict, uint32_t endpoint);
+void cbh_wake_worker(cbh_dict *dict, uint32_t endpoint);
+bool cbh_fail(cbh_dict *dict, uint32_t slot, uint64_t state, uint32_t flag, uint32_t by);
 void cbh_announce(cbh_dict *dict, uint32_t slot);  // sets the front's attention bit and rings it if it does not look
 
 #endif

@@ -133,7 +133,7 @@ static bool scan(cbh_segment *s, uint32_t cls) {
 // ------------------------------------------------------------------ extents
 static bool take_extent(cbh_segment *s, uint32_t cls) {
   uint32_t count = s->header->extent_count;
-  uint32_t start = (uint32_t)(atomic_load_explicit(&s->header->extent_cursor, memory_order_relaxed) % count);
+  uint32_t start = (uint32_t)(atomic_load_explicit(&s->shared->extent_cursor, memory_order_relaxed) % count);
   for (uint32_t k = 0; k < count; k++) {
     uint32_t extent = (start + k) % count;
     uint64_t word = CBH_EXTENT_FREE;

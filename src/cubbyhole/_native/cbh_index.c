@@ -519,7 +519,7 @@ uint64_t cbh_index_length(const cbh_index *x) {
 uint32_t cbh_index_version(const cbh_index *x, uint64_t hash) { return atomic_load(&x->buckets[hash & x->mask].version); }
 
 static _Atomic uint32_t *changes(const cbh_index *x) {  // the low half: both kinds of machine are little-endian
-  return (_Atomic uint32_t *)&x->segment->header->version_counter;
+  return (_Atomic uint32_t *)&x->segment->shared->version_counter;
 }
 
 uint32_t cbh_index_changes(const cbh_index *x) { return atomic_load(changes(x)); }

@@ -62,7 +62,7 @@ typedef struct {
   _Atomic uint64_t start_time;          // of that process, in clock ticks since boot: a pid alone may come again
   _Atomic uint64_t intent[3];           // what the index was about to change (cbh_index.h)
   _Atomic uint32_t rung;                // 1: its doorbell was rung and it has not looked yet
-  uint32_t spare;
+  _Atomic uint32_t lingering;           // pid of who was declared dead here while it ran: it holds what it holds until it ends
   _Alignas(64) _Atomic uint64_t counters[CBH_COUNTERS];
 } cbh_place;
 _Static_assert(sizeof(cbh_place) == 192, "a place is three cache lines");

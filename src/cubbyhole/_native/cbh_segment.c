@@ -100,21 +100,25 @@ int cbh_segment_map(cbh_segment *segment, int fd, uint32_t kind) {
   segment->place = CBH_OBSERVER;
   if (fstat(fd, &st) != 0) return CBH_SYSTEM;
   if (st.st_size < (off_t)PAGE) return CBH_WRONG_LAYOUT;
+  int seals = fcntl(fd, F_GET_SEALS);  // without it, somebody could cut the memory away, and a look at it would be SIGBUS
+  if (seals < 0 || !(seals & F_SEAL_SHRINK)) return CBH_WRONG_LAYOUT;
   char *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   // Who looks from outside has opened it for reading, and so can change nothing.
   if (base == MAP_FAILED && errno == EACCES) base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return CBH_SYSTEM;
   cbh_header *h = (cbh_header *)base;
   // SYNC(segment-made): pairs with the release store in cbh_segment_create().
-  if (atomic_load_explicit(&h->magic, memory_order_acquire) != CBH_MAGIC ||
-      !plausible(h, (uint64_t)st.st_size, kind)) {
+  bool made = atomic_load_explicit(&h->magic, memory_order_acquire) == CBH_MAGIC;
+  if (made) memcpy((void *)&segment->checked, base, sizeof segment->checked);  // first copied, then checked
+  if (!made || !plausible(&segment->checked, (uint64_t)st.st_size, kind)) {
     munmap(base, (size_t)st.st_size);
     return CBH_WRONG_LAYOUT;
   }
   segment->base = base;
   segment->bytes = (uint64_t)st.st_size;
-  segment->header = h;
-  segment->places = (cbh_place *)(base + h->places_at);
+  segment->header = &segment->checked;
+  segment->shared = h;
+  segment->places = (cbh_place *)(base + segment->checked.places_at);
   return CBH_OK;
 }
 
@@ -227,9 +231,21 @@ int cbh_place_fence(cbh_segment *segment, uint32_t place) {
   if (word_phase(word) == CBH_PLACE_FREE) return CBH_NOT_FOUND;
   // The word names the reaper, so that one place is never reaped by two at once: the slower would clear the bits of
   // whoever sits there next. A reaper that died is followed by the next: every step may be repeated.
-  if (word_phase(word) == CBH_PLACE_REAPING && start_time_of(word_pid(word)) != 0) return CBH_AGAIN;
+  bool theirs = word_phase(word) == CBH_PLACE_REAPING;
+  bool once_more = word_pid(word) == getpid() && atomic_load(&p->lingering) != 0;
+  if (theirs && !once_more && start_time_of(word_pid(word)) != 0) return CBH_AGAIN;
+  // Within one process a port may declare another one dead: they share what they hold, and know what they do.
+  bool runs = !theirs && word_pid(word) != getpid() && cbh_place_alive(segment, place);
+  if (!theirs) atomic_store(&p->lingering, runs ? (uint32_t)word_pid(word) : 0);
   uint64_t reaping = place_word((word_epoch(word) + 1) & 0xffffff, CBH_PLACE_REAPING, (uint64_t)getpid());
   return atomic_compare_exchange_strong(&p->word, &word, reaping) ? CBH_OK : CBH_AGAIN;
+}
+
+bool cbh_place_lingers(const cbh_segment *segment, uint32_t place) {
+  cbh_place *p = &segment->places[place];
+  uint32_t pid = atomic_load(&p->lingering);
+  uint64_t started = pid ? start_time_of((int32_t)pid) : 0;
+  return started != 0 && started == atomic_load_explicit(&p->start_time, memory_order_relaxed);
 }
 
 void cbh_place_free(cbh_segment *segment, uint32_t place) {
@@ -243,7 +259,7 @@ int cbh_place_reap(cbh_segment *segment, uint32_t place) {
   if (code == CBH_NOT_FOUND) return CBH_OK;
   if (code == CBH_OK) {
     if (segment->mend) segment->mend(segment->mend_context, place);
-    cbh_place_free(segment, place);
+    if (!cbh_place_lingers(segment, place)) cbh_place_free(segment, place);
   }
   return code;
 }

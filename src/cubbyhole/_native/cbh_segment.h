@@ -10,7 +10,9 @@
 typedef struct cbh_segment {  // private to a process: where the segment is mapped here, and as whom
   char *base;
   uint64_t bytes;
-  cbh_header *header;
+  cbh_header checked;         // the header as it was when it was checked: later scribbles cannot move anything
+  const cbh_header *header;   // that copy
+  cbh_header *shared;         // the segment's: only its two atomic words are used
   cbh_place *places;
   uint32_t place;             // CBH_OBSERVER: holds nothing
   uint32_t epoch;             // of our stay at that place
@@ -42,6 +44,8 @@ int32_t cbh_place_pid(const cbh_segment *segment, uint32_t place);
 // fence (CBH_AGAIN: another process is at it; CBH_NOT_FOUND: nobody sits there), then free.
 int cbh_place_reap(cbh_segment *segment, uint32_t place);
 int cbh_place_fence(cbh_segment *segment, uint32_t place);
+// Whether the process that was fenced off runs all the same: then its place stays taken, and what it holds its own.
+bool cbh_place_lingers(const cbh_segment *segment, uint32_t place);
 void cbh_place_free(cbh_segment *segment, uint32_t place);
 
 // Dies here, by SIGKILL, if the test armed this point: each of them is a place where a real process may be killed.

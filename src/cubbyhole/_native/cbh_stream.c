@@ -15,9 +15,12 @@ typedef struct {
   _Alignas(64) _Atomic uint64_t written;       // bytes put so far, by the worker
   _Alignas(64) _Atomic uint64_t taken;         // bytes taken so far, by the front
   _Atomic uint32_t writer_waits;
+  uint32_t entered;                            // the writer's: its entry is STREAMING, so its front reads this ring
   _Atomic uint64_t pending;                    // a block that is being handed over: for cbh_stream_forget()
 } ring_t;
+#define RING_BYTES (CBH_STREAM_BLOCK - CBH_STREAM_HEADER)  // never read from the ring: that may change under our hands
 _Static_assert(sizeof(ring_t) <= CBH_STREAM_HEADER, "the ring's header has its room");
+_Static_assert(RING_BYTES % 8 == 0, "the head of a frame does not wrap");
 
 static uint64_t padded(uint64_t n) { return (n + 7) & ~7ull; }
 static char *ring_data(ring_t *ring) { return (char *)ring + CBH_STREAM_HEADER; }
@@ -27,7 +30,7 @@ static ring_t *ring_at(const cbh_dict *dict, uint32_t slot, uint64_t state, uint
   if (!at || !cbh_holders(dict->segment, at, &capacity) || capacity < CBH_STREAM_BLOCK) return NULL;
   ring_t *ring = (ring_t *)(dict->segment->base + at);
   if (CBH_GET(ring->tag) != ((uint64_t)cbh_generation_of(state) << 32 | slot)) return NULL;
-  if (ring->capacity != CBH_STREAM_BLOCK - CBH_STREAM_HEADER) return NULL;
+  if (ring->capacity != RING_BYTES) return NULL;
   return ring;
 }
 
@@ -43,21 +46,21 @@ static int64_t open_ring(cbh_dict *dict, uint32_t slot, uint64_t state) {
   if (at < 0) return at;
   ring_t *ring = (ring_t *)(s->base + at);
   memset((void *)ring, 0, sizeof *ring);
-  ring->capacity = CBH_STREAM_BLOCK - CBH_STREAM_HEADER;
+  ring->capacity = RING_BYTES;
   CBH_SET(ring->tag, (uint64_t)cbh_generation_of(state) << 32 | slot);
   uint64_t before = CBH_GET(dict->slots[slot].stream);  // as with results: the word first, then the front's bit
-  if (before >> 32 != cbh_generation_of(state) ||
+  if (!cbh_tags(before, state) ||
       !atomic_compare_exchange_strong(&dict->slots[slot].stream, &before, cbh_tagged(state, (uint64_t)at))) {
     cbh_drop(s, (uint64_t)at, cbh_bit(s->place));
     return CBH_STALE;
   }
   cbh_crash_here(10);
-  cbh_hold(s, (uint64_t)at, cbh_bit(CBH_GET(dict->slots[slot].front)));
+  cbh_hold(s, (uint64_t)at, cbh_bit(slot / dict->per_front));
   return at;
 }
 
 static void copy_in(ring_t *ring, uint64_t at, const char *data, uint64_t bytes) {
-  uint64_t from = at % ring->capacity, first = ring->capacity - from < bytes ? ring->capacity - from : bytes;
+  uint64_t from = at % RING_BYTES, first = RING_BYTES - from < bytes ? RING_BYTES - from : bytes;
   memcpy(ring_data(ring) + from, data, first);
   memcpy(ring_data(ring), data + first, bytes - first);
 }
@@ -92,6 +95,10 @@ static int put_outside(cbh_dict *dict, ring_t *ring, uint64_t front, const char 
   return CBH_OK;
 }
 
+static bool same_request(const cbh_dict *dict, uint32_t index, uint64_t state) {
+  return cbh_generation_of(atomic_load(&dict->slots[index].state)) == cbh_generation_of(state);
+}
+
 static uint64_t put_head(ring_t *ring, uint64_t at, uint32_t status, const char *meta, uint64_t meta_bytes) {
   char head[4 + CBH_STREAM_BLOCK / 4];
   memcpy(head, &status, 4);
@@ -122,12 +129,13 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
   ring_t *ring = ring_at(dict, index, state, *at);
   if (!ring) return CBH_CORRUPT;
   uint64_t written = CBH_GET(ring->written);
+  if (written % 8) return CBH_CORRUPT;
   // SYNC(chunk-taken): acquire, so that the room we write into was really read; pairs with cbh_stream_taken().
   uint64_t used = written - atomic_load_explicit(&ring->taken, memory_order_acquire);
   bool heads = written == 0;
   uint64_t need = 8 + padded(outside ? 16 : bytes) + (heads ? 8 + padded(4 + meta_bytes) : 0);
-  if (used > ring->capacity) return CBH_CORRUPT;
-  if (need > ring->capacity - used || (outside && used)) return CBH_AGAIN;
+  if (used > RING_BYTES) return CBH_CORRUPT;
+  if (need > RING_BYTES - used || (outside && used)) return CBH_AGAIN;
   int code = outside ? put_outside(dict, ring, front, data, bytes, block) : CBH_OK;
   if (code < 0) return code;
   if (heads) written = put_head(ring, written, status, meta, meta_bytes);
@@ -137,10 +145,13 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
   atomic_store_explicit(&ring->written, written, memory_order_release);
   cbh_crash_here(12);
   code = heads ? enter_streaming(dict, index, state) : cbh_still_mine(dict, index, state);
+  if (heads) ring->entered = code == CBH_OK;
   if (outside) {
     CBH_SET(ring->pending, 0);
-    // Reclaimed under our hands, the block is taken back: cbh_reclaim() may have looked before the front's bit was in.
-    cbh_drop(s, block[0], cbh_bit(s->place) | (code < 0 ? front : 0));
+    // Reclaimed under our hands, the block is taken back: cbh_reclaim() may have looked before the front's bit was in. Not if
+    // the front is still there to read it.
+    bool read = code == CBH_OK || (ring->entered && same_request(dict, index, state));
+    cbh_drop(s, block[0], cbh_bit(s->place) | (read ? 0 : front));
   }
   if (code < 0) return code;
   count_chunk(dict, &dict->slots[index], bytes);
@@ -151,7 +162,9 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
 // The worker is through with its stream. `refused`: the entry was reclaimed, so the front's bit may be ours to drop.
 void cbh_stream_close(cbh_dict *dict, uint32_t slot, uint64_t at, bool refused) {
   uint64_t front = cbh_bit(slot / dict->per_front);
-  if (at) cbh_drop(dict->segment, at, cbh_bit(dict->segment->place) | (refused ? front : 0));
+  if (!at || !cbh_holders(dict->segment, at, NULL)) return;
+  bool read = ((ring_t *)(dict->segment->base + at))->entered;  // the front has it, and drops its bit itself
+  cbh_drop(dict->segment, at, cbh_bit(dict->segment->place) | (refused && !read ? front : 0));
 }
 
 bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t at) {
@@ -166,7 +179,7 @@ bool cbh_stream_wants_credit(cbh_dict *dict, uint32_t index, uint64_t state, uin
 
 // ------------------------------------------------------------------ front
 static void point_at(ring_t *ring, uint64_t at, uint64_t bytes, cbh_frame *frame) {
-  uint64_t from = at % ring->capacity, first = ring->capacity - from < bytes ? ring->capacity - from : bytes;
+  uint64_t from = at % RING_BYTES, first = RING_BYTES - from < bytes ? RING_BYTES - from : bytes;
   frame->first = ring_data(ring) + from, frame->first_bytes = first;
   frame->second = ring_data(ring), frame->second_bytes = bytes - first;
 }
@@ -178,11 +191,11 @@ int cbh_stream_next(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *cu
   uint64_t taken = CBH_GET(ring->taken), at = *cursor ? *cursor : taken;
   // SYNC(chunk-written): acquire; pairs with the release store in cbh_stream_put().
   uint64_t written = atomic_load_explicit(&ring->written, memory_order_acquire);
-  if (written - taken > ring->capacity || written - at > written - taken) return CBH_CORRUPT;
+  if (written - taken > RING_BYTES || written - at > written - taken) return CBH_CORRUPT;
   if (written == at) return CBH_AGAIN;
   uint32_t head[2];
   cbh_frame raw;
-  if (written - at < 8) return CBH_CORRUPT;
+  if (written - at < 8 || at % 8) return CBH_CORRUPT;
   point_at(ring, at, 8, &raw);
   memcpy(head, raw.first, raw.first_bytes);
   memcpy((char *)head + raw.first_bytes, raw.second, raw.second_bytes);
@@ -234,8 +247,11 @@ void cbh_stream_drop(cbh_dict *dict, uint32_t index, uint64_t state) {
 // claimer may start another one.
 void cbh_stream_forget(cbh_dict *dict, uint32_t index, uint64_t state, bool again) {
   ring_t *ring = ring_of(dict, index, state);
-  if (!ring) return;
-  uint64_t word = CBH_GET(dict->slots[index].stream), at = cbh_untag(word, state), front = cbh_bit(index / dict->per_front);
+  if (!ring) {
+    if (again) cbh_close_attempt(&dict->slots[index].stream, state);
+    return;
+  }
+  uint64_t at = cbh_untag(CBH_GET(dict->slots[index].stream), state), front = cbh_bit(index / dict->per_front);
   uint64_t pending = CBH_GET(ring->pending), cursor = 0;
   // A block outside goes out only into an empty ring: empty still (or again) means that the front does not need it.
   bool put = CBH_GET(ring->written) != CBH_GET(ring->taken);
@@ -244,5 +260,5 @@ void cbh_stream_forget(cbh_dict *dict, uint32_t index, uint64_t state, bool agai
   for (cbh_frame frame; cbh_stream_next(dict, index, state, &cursor, &frame) == CBH_OK;)
     if (frame.block) cbh_drop(dict->segment, frame.block, front);
   cbh_drop(dict->segment, at, front);
-  atomic_compare_exchange_strong(&dict->slots[index].stream, &word, (uint64_t)cbh_generation_of(state) << 32);
+  cbh_close_attempt(&dict->slots[index].stream, state);
 }

@@ -242,7 +242,11 @@ class Link:
                 taken += count
         except BlockingIOError:
             pass
-        except (OSError, BadFrame, msgspec.DecodeError, msgspec.ValidationError):
+        except (
+            OSError,
+            ValueError,
+            msgspec.MsgspecError,
+        ):  # ValueError: also text that is no UTF-8
             self.closed = True
         return frames
 

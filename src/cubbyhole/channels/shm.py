@@ -76,7 +76,15 @@ ERRORS: dict[str, type[ChannelError]] = {
 }
 _NAMES = {code: name for name, code in _segment.CODES.items()}
 _encode_failure = msgspec.msgpack.Encoder().encode
-_decode_failure = msgspec.msgpack.Decoder(Failure).decode
+_decode_whole_failure = msgspec.msgpack.Decoder(Failure).decode
+
+
+def _decode_failure(data: bytes) -> Failure:
+    """Read a failure; one that was written over is a failure all the same, and stops no front."""
+    try:
+        return _decode_whole_failure(data)
+    except (msgspec.MsgspecError, ValueError):  # ValueError: text that is no UTF-8
+        return Failure("lost", 500, message="the failure of this request is not readable")
 
 
 def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:

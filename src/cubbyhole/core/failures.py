@@ -12,6 +12,7 @@ See:     docs/decisions/0012-failures-are-kept-by-fronts.md
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import msgspec
@@ -92,5 +93,8 @@ def read_failures(ring: memoryview) -> list[FailureRecord]:
         data = bytes(ring[at + _HEAD_BYTES : at + _HEAD_BYTES + min(size_bytes, _ROOM_BYTES)])
         (again,) = struct.unpack_from("=Q", ring, at)
         if sequence == again and not sequence & 1 and data:
-            found.append(_decode(data))
+            with contextlib.suppress(
+                msgspec.MsgspecError, ValueError
+            ):  # written over; the others are told
+                found.append(_decode(data))
     return found

@@ -90,7 +90,7 @@ def read_json(body: Buffer) -> Any:
     """
     try:
         return _decode_json(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_json_leniently(body)
 
 
@@ -215,7 +215,7 @@ def _json_or_form_reader(parse_form: ParseForm | str | None) -> Reader:
                 return _parse(parse_form, body, content_type)
         try:
             return _decode_json(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read_json_leniently(body)
 
     return read
