@@ -77,6 +77,8 @@ _DECLARED = {
     "visible": "entries_are_seen_as_declared",
     "cancels_queued": "a_cancelled_unclaimed_entry_is_never_seen",
     "in_place": "copies_are_as_declared",
+    "operated": "an_operator_takes_a_waiting_entry_back",
+    "history": "what_is_over_is_counted_as_declared",
 }
 
 

@@ -318,6 +318,7 @@ def what_is_over_is_counted_as_declared(stage: Stage) -> None:
     if not channel.capabilities.history:
         expect(not channel.histograms(), "history=False means no histograms", channel.histograms())
         return
+    expect(len(channel.histograms()) == 2, "history=True means histograms of each endpoint")
     until(lambda: channel.histograms()[1].request.count == 3, "that all three are counted")
     other, found = channel.histograms()
     expect(other.request.count == 0, "nothing at the other endpoint", other)
