@@ -23,6 +23,7 @@ from cubbyhole.core.rejections import reason_number
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.exchange import Exchange
 from cubbyhole.front.times import PartTimes
+from cubbyhole.front.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -90,6 +91,7 @@ class Desk:
         self.shut_down: Callable[[], None] | None = None
         self.mailboxes: Mailboxes | None = None  # of several fronts, with `cancel_by_id`
         self.counter: Counter | None = None  # for clients that hand memory over
+        self.turnstile = Turnstile(settings)  # turns only if an option asks for it
         self._heart: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -104,6 +106,8 @@ class Desk:
             parts = PartTimes(
                 settings.queue_timeout_s, settings.execution_timeout_s, place.channel.snapshot
             )
+        self.turnstile = Turnstile(settings)
+        self.turnstile.open(place.roster.fronts)
         port = place.channel.front(place.index)
         self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()

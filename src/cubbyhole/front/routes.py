@@ -22,6 +22,7 @@ from cubbyhole.front.index import IndexRoute, index
 from cubbyhole.front.lane import Lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
 from cubbyhole.front.tools import add_tools
+from cubbyhole.front.turnstile import LimitedLane, is_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,11 @@ def is_guarded(lit_api: Any) -> bool:
     return not callable(getattr(lit_api, "authorize", None))
 
 
+def lane_class(desk: Desk) -> type[Lane]:
+    """Return the kind of lane that the server's options need."""
+    return LimitedLane if is_limited(desk.settings) else Lane
+
+
 def make_app(desk: Desk, openapi_url: str | None) -> FastAPI:
     """Make `server.app`, without any route. No `openapi_url`: no document and none of its pages."""
     return FastAPI(lifespan=desk.lifespan, openapi_url=openapi_url)
@@ -164,7 +170,9 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
         return {}
     compressed = is_compressed(desk)
     return {
-        path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
+        path: lane_class(desk)(
+            desk, number, guarded=True, compressed=compressed, inside_fastapi=False
+        )
         for number, endpoint in enumerate(desk.settings.endpoints)
         for path in (endpoint.path, *_more_paths(desk.lit_apis[number]))
         if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, path)
@@ -201,7 +209,9 @@ def _add_model_routes(
     path = desk.settings.endpoints[number].path
     if any(path == other and "POST" in methods for other, _, methods in endpoints):
         return
-    lane = Lane(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
+    lane = lane_class(desk)(
+        desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True
+    )
 
     for each in (path, *_more_paths(lit_api)):
         app.add_api_route(
