@@ -5,7 +5,8 @@ It is what `/health` and the supervisor read. Each cell has a single writer (its
 is dead) and stands alone: no cell orders another, so plain stores of one aligned word suffice and nothing here needs a fence.
 Entries are never in it; they are in the channel.
 
-Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | 3 spare
+Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | was complete u64 | 2 spare
+The supervisor's "was complete" is set by any front that sees all workers ready; it is never taken back, so who sets it does not matter.
 
 Behind the cells: what each front rejected, by reason (`core/rejections.py`); a room for its last failures (`core/failures.py`);
 and, at the very end, a text in which the server says what it is. So whoever has only the descriptor (`/proc/<pid>/fd/<n>`, same
@@ -153,6 +154,14 @@ class Roster:
         return self.workers > 0 and all(
             self._cells[(self.fronts + index) * _WORDS] == ready for index in range(self.workers)
         )
+
+    def note_complete(self) -> None:
+        """Say that every worker was ready at a time."""
+        self._cells[self.supervisor * _WORDS + 5] = 1
+
+    def was_complete(self) -> bool:
+        """Return whether every worker was ready at some time."""
+        return self._cells[self.supervisor * _WORDS + 5] == 1
 
     def close(self) -> None:
         """Unmap; the memory goes when the last process did."""

@@ -237,6 +237,12 @@ class Desk:
             self._callbacks.trigger_event("on_server_end", litserver=self.server)
             self.close()
 
+    def note_completeness(self) -> None:
+        """Note for ever that all workers are ready, if they are: what the startup probe asks."""
+        if self.place is not None and self.place.roster.workers_ready():
+            self.place.roster.note_complete()
+
     def _beat(self, loop: asyncio.AbstractEventLoop, place: Place) -> None:
         place.roster.beat(place.index, now_ns())
+        self.note_completeness()
         self._heart = loop.call_later(HEARTBEAT_S, self._beat, loop, place)

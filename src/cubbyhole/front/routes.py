@@ -21,6 +21,7 @@ from cubbyhole.front import compression, openapi
 from cubbyhole.front.index import IndexRoute, index
 from cubbyhole.front.lane import Lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
+from cubbyhole.front.probes import probe_paths
 from cubbyhole.front.tools import add_tools
 from cubbyhole.front.turnstile import LimitedLane, is_limited
 
@@ -148,7 +149,7 @@ def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[An
             MaxSizeMiddleware, max_size=settings.max_payload_bytes, reject=desk.reject
         )
     if settings.track_requests:
-        paths = frozenset((settings.healthcheck_path,))
+        paths = frozenset((settings.healthcheck_path, *probe_paths(settings.healthcheck_path)))
         app.add_middleware(RequestCountMiddleware, desk=desk, paths=paths)
     return [middleware for middleware in app.user_middleware if middleware not in users]
 
