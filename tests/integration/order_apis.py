@@ -45,7 +45,7 @@ class Give(ls.LitAPI):
     def predict(self, x: dict[str, Any]) -> bytes:
         """Wait, and give."""
         hold(x)
-        return b"x" * x.get("size", 1)
+        return b"x" * int(x.get("size", 1))
 
 
 def hold(x: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ See:   docs/guide/failures.md; times.py for connections that are open, but too s
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.importer import import_from_string
 
@@ -46,18 +46,15 @@ def bounded_protocol(http: Any, limit: int) -> Any:
         http: As for `uvicorn.Config`: a name of `PROTOCOLS` or a class.
         limit: Connections that are open at a time.
     """
-    base = cast(
-        "Any", import_from_string(PROTOCOLS.get(http, http)) if isinstance(http, str) else http
-    )
+    base: Any = import_from_string(PROTOCOLS.get(http, http)) if isinstance(http, str) else http
 
-    class Bounded(base):  # type: ignore[misc]
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            if len(self.connections) < limit:
-                super().connection_made(transport)
-                return
-            transport.set_protocol(_Refusing(transport))
-            transport.write(REFUSAL)
-            if transport.can_write_eof():
-                transport.write_eof()
+    def connection_made(self: Any, transport: asyncio.Transport) -> None:
+        if len(self.connections) < limit:
+            base.connection_made(self, transport)
+            return
+        transport.set_protocol(_Refusing(transport))
+        transport.write(REFUSAL)
+        if transport.can_write_eof():
+            transport.write_eof()
 
-    return Bounded
+    return type("Bounded" + base.__name__, (base,), {"connection_made": connection_made})

@@ -23,7 +23,7 @@ from fastapi import Response
 from cubbyhole.core.roster import ProcessState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fastapi import FastAPI
 
@@ -51,7 +51,9 @@ def add_probes(app: FastAPI, desk: Desk) -> None:
         )
 
 
-def _answer(desk: Desk, ask: Callable[[Desk], bool], yes: str, no: str) -> Callable[[], Response]:
+def _answer(
+    desk: Desk, ask: Callable[[Desk], bool], yes: str, no: str
+) -> Callable[[], Awaitable[Response]]:
     async def probe() -> Response:
         return Response(yes, 200) if ask(desk) else Response(no, 503)
 
