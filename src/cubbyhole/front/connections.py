@@ -25,7 +25,7 @@ REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
 )
-LINGER_S = 1.0  # for a request that is on its way already: closing at once would reset the connection, and the answer with it
+LINGER_S = 2.0  # for a request that is on its way already: closing at once would reset the connection, and the answer with it
 
 
 class _Refusing(asyncio.Protocol):

@@ -176,9 +176,10 @@ def test_idle_connections_over_max_connections_are_answered_503_and_closed() -> 
                 said = said_by(more)
                 assert said.startswith(b"HTTP/1.1 503 ")
                 assert b"retry-after: 1" in said
-        with connected(url) as busy:  # a client that speaks first reads the answer, too
-            busy.sendall(HEAD + b"1" * 1000)
-            assert said_by(busy).startswith(b"HTTP/1.1 503 ")
+        with connected(url) as busy:
+            assert busy.recv(4096).startswith(b"HTTP/1.1 503 ")
+            for _ in range(5):  # it goes on sending what it had begun, and is not reset
+                busy.sendall(HEAD + b"1" * 1000)
         idle[0].sendall(HEAD.replace(b"1000", b"1") + b"2")
         assert idle[0].recv(4096).startswith(b"HTTP/1.1 200")
         idle[0].close()

@@ -48,7 +48,7 @@ async def test_shares_are_fair_within_a_class() -> None:
 
 
 async def test_short_deadlines_win_no_turn() -> None:
-    asked = [(name, headers | {"X-Request-Timeout": "9"}) for name, headers in FLOOD]
+    asked = [(name, headers | {"X-Request-Timeout": "4"}) for name, headers in FLOOD]
     order = await order_of("fast", [*asked, ("other", BERT)], fair_shares=True, priorities=True)
     assert order.index("other") == 1
 
@@ -129,10 +129,19 @@ async def test_one_body_is_let_in_however_large() -> None:
 
 
 async def test_a_body_over_its_own_limit_is_413_whatever_is_under_way() -> None:
+    gate = Gate()
     server = server_for("fast", max_queue_bytes=1000, max_payload_size=2000)
-    with House(server) as house, house.over_http() as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            assert (await client.post("/predict", content=b"1" * 5000)).status_code == 413
+    with House(server, gate) as house, house.over_http() as url:
+        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+            held = asyncio.create_task(client.post("/predict", json="first"))
+            await wait_for(gate.held.is_set)
+            statuses = [
+                (await client.post("/predict", content=b"1" * size)).status_code
+                for size in (5000, 1500)
+            ]
+            gate.open.set()
+            await held
+    assert statuses == [413, 503]
 
 
 def endless(entry: ClaimedEntry) -> Iterator[Chunk | Result]:
