@@ -63,6 +63,8 @@ class Desk:
         place: Set before the app's lifespan starts.
         exchange: None unless the front is open.
         active: Open requests of this front, kept only with `track_requests`.
+        queue_share: How many requests may be under way in this front; None: no limit of its own.
+        turnstile: Counts by client and bytes; turns only if an option asks for it.
         fast_paths: Model paths that this front serves in the fast lane, for `/info`.
         shut_down: Asks the supervisor to end the server; None before start-up is done.
         lifespans: More of them, which start after ours and end before (MCP's session manager).
@@ -91,7 +93,8 @@ class Desk:
         self.shut_down: Callable[[], None] | None = None
         self.mailboxes: Mailboxes | None = None  # of several fronts, with `cancel_by_id`
         self.counter: Counter | None = None  # for clients that hand memory over
-        self.turnstile = Turnstile(settings)  # turns only if an option asks for it
+        self.queue_share: int | None = None
+        self.turnstile = Turnstile(settings)
         self._heart: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -101,7 +104,9 @@ class Desk:
             return
         settings, limit, parts = self.settings, self.settings.max_queue, None
         if limit is not None:
-            limit = -(-limit // place.roster.fronts)  # each front admits its share
+            limit = self.queue_share = -(
+                -limit // place.roster.fronts
+            )  # each front admits its share
         if not math.isinf(min(settings.queue_timeout_s, settings.execution_timeout_s)):
             parts = PartTimes(
                 settings.queue_timeout_s, settings.execution_timeout_s, place.channel.snapshot

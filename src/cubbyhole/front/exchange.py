@@ -208,11 +208,6 @@ class Exchange:
         self._readers.remove(task)
         return self._readers.was_cut(task)
 
-    @property
-    def full(self) -> bool:
-        """Whether one more request would be refused by `max_queue`."""
-        return len(self._waiters) >= self._limit
-
     def retry_after_s(self) -> int:
         """Return when a client that is refused now should come again, by the rate of answers."""
         rate = self._rate.per_s(self._answered, now_ns())

@@ -97,7 +97,7 @@ class Lane:
         self._named = settings.cancel_by_id
         self._wishes = Wishes(desk.lit_apis[endpoint], priorities=settings.priorities)
         # else the rank is the arrival: first come, first served
-        self._ordered = self._wishes.ordered or settings.fair_shares
+        self._ordered = self._wishes.ordered
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""

@@ -79,7 +79,8 @@ def is_ready(desk: Desk) -> bool:
     draining = ProcessState.DRAINING
     if roster.state(place.index) == draining or roster.state(roster.supervisor) == draining:
         return False
-    if settings.unready_when_full and exchange.full:
+    most = desk.queue_share if settings.unready_when_full else None
+    if most is not None and exchange.statistics().waiting >= most:
         return False
     served = {
         settings.worker_place(index)[0]

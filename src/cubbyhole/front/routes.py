@@ -19,16 +19,16 @@ from starlette.routing import Match
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front import compression, openapi
 from cubbyhole.front.index import IndexRoute, index
-from cubbyhole.front.lane import Lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
 from cubbyhole.front.probes import probe_paths
 from cubbyhole.front.tools import add_tools
-from cubbyhole.front.turnstile import LimitedLane, is_limited
+from cubbyhole.front.turnstile import lane_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cubbyhole.front.desk import Desk
+    from cubbyhole.front.lane import Lane
 
 logger = logging.getLogger(__name__)
 
@@ -99,11 +99,6 @@ def is_guarded(lit_api: Any) -> bool:
     return not callable(getattr(lit_api, "authorize", None))
 
 
-def lane_class(desk: Desk) -> type[Lane]:
-    """Return the kind of lane that the server's options need."""
-    return LimitedLane if is_limited(desk.settings) else Lane
-
-
 def make_app(desk: Desk, openapi_url: str | None) -> FastAPI:
     """Make `server.app`, without any route. No `openapi_url`: no document and none of its pages."""
     return FastAPI(lifespan=desk.lifespan, openapi_url=openapi_url)
@@ -171,7 +166,7 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
         return {}
     compressed = is_compressed(desk)
     return {
-        path: lane_class(desk)(
+        path: lane_class(desk.settings)(
             desk, number, guarded=True, compressed=compressed, inside_fastapi=False
         )
         for number, endpoint in enumerate(desk.settings.endpoints)
@@ -210,7 +205,7 @@ def _add_model_routes(
     path = desk.settings.endpoints[number].path
     if any(path == other and "POST" in methods for other, _, methods in endpoints):
         return
-    lane = lane_class(desk)(
+    lane = lane_class(desk.settings)(
         desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True
     )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits that need to know whose a request is, or how many bytes are under way; and whose turn it is, with fair shares.
 
-Flow:  routes.lane_class -> **LimitedLane.answer** -> Turnstile.enter -> Lane.answer -> Turnstile.leave
+Flow:  lane_class -> **LimitedLane.answer** -> Turnstile.enter -> Lane.answer -> Turnstile.leave
 Owns:  Turnstile: the requests and bytes under way in this front, by key. Nothing of it leaves the front: each of several fronts
        admits its part of a limit, and shares out its own queue.
 See:   scheduling/shares.py, docs/guide/priorities.md, docs/guide/failures.md
@@ -25,6 +25,7 @@ from cubbyhole.scheduling.shares import FairShares
 if TYPE_CHECKING:
     from cubbyhole.core.entries import Buffer
     from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.front.desk import Desk
     from cubbyhole.front.exchange import Exchange, Waiter
     from cubbyhole.scheduling.shares import Turn
 
@@ -33,10 +34,11 @@ KEY_BYTES = 128  # of a key, that are looked at: a client must not fill our memo
 _TICKET = "cubbyhole.ticket"
 
 
-def is_limited(settings: ServerSettings) -> bool:
-    """Tell whether requests go through a turnstile."""
+def lane_class(settings: ServerSettings) -> type[Lane]:
+    """Return the kind of lane that the server's options need."""
     limits = (settings.max_queue_per_key, settings.max_queue_bytes)
-    return settings.fair_shares or any(limit is not None for limit in limits)
+    limited = settings.fair_shares or any(limit is not None for limit in limits)
+    return LimitedLane if limited else Lane
 
 
 class Ticket:
@@ -145,6 +147,10 @@ def _was_served(waiter: Waiter) -> bool:
 
 class LimitedLane(Lane):
     """A lane behind the turnstile."""
+
+    def __init__(self, desk: Desk, endpoint: int, **options: bool) -> None:
+        super().__init__(desk, endpoint, **options)
+        self._ordered = self._ordered or desk.settings.fair_shares
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""

@@ -47,6 +47,11 @@ async def test_shares_are_fair_within_a_class() -> None:
     assert order[:3] == ["urgent", "flood 0", "other"]
 
 
+async def test_shares_alone_let_nobody_choose_his_class() -> None:
+    asked = [*FLOOD, ("other", BERT), ("pushy", ANNA | {"X-Priority": "0"})]
+    assert (await order_of("fast", asked, fair_shares=True))[-1] == "pushy"
+
+
 async def test_short_deadlines_win_no_turn() -> None:
     asked = [(name, headers | {"X-Request-Timeout": "4"}) for name, headers in FLOOD]
     order = await order_of("fast", [*asked, ("other", BERT)], fair_shares=True, priorities=True)
