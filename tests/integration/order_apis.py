@@ -70,18 +70,24 @@ def with_counts(server: ls.LitServer) -> ls.LitServer:
 
 def ranked() -> ls.LitServer:
     """Priorities."""
-    return with_counts(ls.LitServer(Turns(), accelerator="cpu", channel=CHANNEL, priorities=True))
+    return with_counts(
+        ls.LitServer(Turns(), accelerator="cpu", channel=CHANNEL, timeout=60, priorities=True)
+    )
 
 
 def batches() -> ls.LitServer:
     """Priorities, in batches of three."""
     api = Batches(max_batch_size=3)
-    return with_counts(ls.LitServer(api, accelerator="cpu", channel=CHANNEL, priorities=True))
+    return with_counts(
+        ls.LitServer(api, accelerator="cpu", channel=CHANNEL, timeout=60, priorities=True)
+    )
 
 
 def shared() -> ls.LitServer:
     """Fair shares by API key."""
-    return with_counts(ls.LitServer(Turns(), accelerator="cpu", channel=CHANNEL, fair_shares=True))
+    return with_counts(
+        ls.LitServer(Turns(), accelerator="cpu", channel=CHANNEL, timeout=60, fair_shares=True)
+    )
 
 
 def gives() -> ls.LitServer:
