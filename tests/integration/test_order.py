@@ -143,9 +143,9 @@ def test_accepted_requests_are_answered_though_bodies_fill_the_arena(
     size = 2 * MIB - 4096
     with held("gives", tmp_path, wait_until) as queue:
         first = [queue.ask({}, {"size": size}) for _ in range(3)]
-        pool = ThreadPoolExecutor(16)
-        url, body = queue.url + "/predict", {"data": "x" * (3 * MIB)}
-        bodies = [pool.submit(httpx.post, url, json=body, timeout=30) for _ in range(16)]
+        pool = ThreadPoolExecutor(40)
+        body = {"data": "x" * 900_000}  # one extent each, so that no odd room is left
+        bodies = [pool.submit(queue.client.post, "/predict", json=body) for _ in range(40)]
         wait_until(lambda: any(answer.done() for answer in bodies))  # one was refused: it is full
         queue.go()
         answers = [answer.result() for answer in first]
