@@ -8,8 +8,8 @@ See:   docs/reliability.md
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from msgspec import structs

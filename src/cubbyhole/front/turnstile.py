@@ -170,7 +170,7 @@ class LimitedLane(Lane):
         headers = scope["headers"]
         value = header(headers, b"content-length")
         if value is None:
-            return None if header(headers, b"transfer-encoding") is not None else 0
+            return None
         size_bytes = int(value) if value.isdigit() else 0
         return size_bytes if size_bytes <= self._limit_bytes else 0
 
