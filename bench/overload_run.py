@@ -87,7 +87,7 @@ class Link(asyncio.Protocol):
         else:
             self._client.idle.append(self)
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  (asyncio's name)
+    def connection_lost(self, error: Exception | None) -> None:
         self._client.forget(self)
 
 
