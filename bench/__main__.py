@@ -25,6 +25,10 @@ COMMANDS = {
     ),
     "seeing": ("bench.seeing_command", "what it costs a server to be seen, in each way and in all"),
     "dict": ("bench.dict_command", "SharedDict beside other dictionaries that processes share"),
+    "overload": (
+        "bench.overload_command",
+        "ten times what a server can do: how long accepted requests wait, how soon the others are told, memory",
+    ),
     "compare": ("bench.compare", "two result files side by side"),
     "docs": ("bench.docs", "put the figures of bench/results/ into docs/benchmarks.md"),
 }

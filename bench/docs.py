@@ -16,7 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import article_command, channels_command, dict_command, servers_command, tables
+from bench import (
+    article_command,
+    channels_command,
+    dict_command,
+    overload_command,
+    servers_command,
+    tables,
+)
 from bench.article_words import across, losses, statements
 from bench.machine import RESULTS
 from bench.venvs import ROOT
@@ -56,9 +63,11 @@ def block(result: dict[str, Any], plot: str) -> str:
         "channels": channels_command.report,
         "article": article_command.report,
         "dict": dict_command.report,
+        "overload": overload_command.report,
     }
     tables_of = report[result["kind"]](result, markdown=True)
-    return "\n\n".join((_made_by(result), f"![{result['name']}]({plot})", tables_of))
+    picture = [f"![{result['name']}]({plot})"] if plot else []
+    return "\n\n".join((_made_by(result), *picture, tables_of))
 
 
 def _claim(result: dict[str, Any], claim: str) -> str:
@@ -92,9 +101,12 @@ def _filled(match: re.Match[str], path: Path) -> str:
     if match[3] == "targets":
         table = tables.verdict_table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
+    drawn = source.with_suffix(".svg")
+    if not drawn.exists():
+        return f"{match[1]}\n{block(result, '')}\n\n{match[4]}"
     plot = path.parent / "images" / f"bench-{match[2]}.svg"
     plot.parent.mkdir(exist_ok=True)
-    shutil.copyfile(source.with_suffix(".svg"), plot)
+    shutil.copyfile(drawn, plot)
     if match[3] == "plot":
         picture = f"![{match[2]}](images/{plot.name})"
         return f"{match[1]}\n{_made_by(result)}\n\n{picture}\n\n{match[4]}"

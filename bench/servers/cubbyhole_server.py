@@ -6,6 +6,7 @@ Raw arrays: `decode_request` asks for the body as a view of the segment, and the
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -73,16 +74,19 @@ APIS = {
     "batch": (Batch, {"max_batch_size": 32, "batch_timeout": 0.005}),
     "raw": (Raw, {}),
     "stream": (Stream, {"stream": True}),
+    "overload": (Sleep, {}),
 }
 
 if __name__ == "__main__":
     workload, port = sys.argv[1], int(sys.argv[2])
-    channel = {"channel": sys.argv[3]} if sys.argv[3:] else {}
+    ours: dict[str, Any] = {"channel": sys.argv[3]} if sys.argv[3:] else {}
+    if workload == "overload":
+        ours["max_queue"] = int(os.environ["BENCH_QUEUE"])
     api, options = APIS[workload]
     server = ls.LitServer(
         api(**options),
         accelerator="cpu",
         workers_per_device=4 if workload == "sleep" else 1,
-        **channel,
+        **ours,
     )
     server.run(host="127.0.0.1", port=port, generate_client_file=False)

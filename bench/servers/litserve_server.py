@@ -75,6 +75,7 @@ APIS = {
     "batch": (Batch, {"max_batch_size": 32, "batch_timeout": 0.005}),
     "raw": (Raw, {}),
     "stream": (Stream, {"stream": True}),
+    "overload": (Sleep, {}),  # it has no option that bounds its queue
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -55,11 +56,14 @@ WORKERS = {
     "batch": (Batch, {"max_batch_size": 32, "max_wait_time": 5}),
     "raw": (Raw, {}),
     "stream": (Stream, {}),
+    "overload": (Sleep, {}),
 }
 
 if __name__ == "__main__":
     workload, port = sys.argv[1], sys.argv[2]
     sys.argv = [sys.argv[0], "--port", port, "--address", "127.0.0.1"]
+    if workload == "overload":
+        sys.argv += ["--capacity", os.environ["BENCH_QUEUE"]]
     worker, options = WORKERS[workload]
     server = Server()
     server.append_worker(worker, **options)

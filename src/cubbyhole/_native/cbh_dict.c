@@ -64,6 +64,8 @@ int cbh_front_open(cbh_dict *dict) {
   dict->free_slots = malloc(4ull * dict->per_front);
   if (!dict->free_slots) return CBH_SYSTEM;
   dict->free_count = 0;
+  // However many requests are let in, their answers find room: without it a full arena would stand still.
+  dict->segment->left_to_others = dict->segment->header->extent_count / CBH_RESULTS_PART;
   for (uint32_t i = dict->per_front; i-- > 0;)  // slots that a worker still works on come back when it is done
     if (cbh_phase_of(atomic_load(&dict->slots[first + i].state)) == CBH_FREE)
       dict->free_slots[dict->free_count++] = first + i;

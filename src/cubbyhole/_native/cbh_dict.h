@@ -26,6 +26,7 @@ enum cbh_flag { CBH_CANCELLED = 1, CBH_RETRY = 2, CBH_EXPIRED = 4, CBH_DIED = 8,
 #define CBH_INLINE_BYTES 384u     // a small JSON request with its meta never touches the arena
 #define CBH_RESULT_HEADER 64u     // before the body in a result's block
 #define CBH_RESULT_BACK 512u      // room for meta behind the body of a reserved result
+#define CBH_RESULTS_PART 8u        // one eighth of the arena is for answers only; none of one below 8 MiB
 #define CBH_STREAM_BLOCK (1u << 16)
 #define CBH_STREAM_HEADER 192u
 #define CBH_RECHECK_NS 500000000ull  // a lost ring costs at most half a second; two wake-ups a second cost nothing

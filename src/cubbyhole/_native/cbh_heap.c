@@ -28,7 +28,10 @@ static uint64_t block_offset(const cbh_segment *s, uint32_t extent, uint32_t cls
 }
 static uint64_t me(const cbh_segment *s) { return cbh_bit(s->place); }
 
-uint64_t cbh_largest(const cbh_segment *s) { return (uint64_t)s->header->extent_count << CBH_EXTENT_SHIFT; }
+// Extents below which we may take one; a front leaves the others to the workers.
+static uint32_t reach(const cbh_segment *s) { return s->header->extent_count - s->left_to_others; }
+
+uint64_t cbh_largest(const cbh_segment *s) { return (uint64_t)reach(s) << CBH_EXTENT_SHIFT; }
 
 // ------------------------------------------------------------------ private lists
 static void push(cbh_stack *stack, uint32_t item) {
@@ -132,7 +135,7 @@ static bool scan(cbh_segment *s, uint32_t cls) {
 
 // ------------------------------------------------------------------ extents
 static bool take_extent(cbh_segment *s, uint32_t cls) {
-  uint32_t count = s->header->extent_count;
+  uint32_t count = reach(s);
   uint32_t start = (uint32_t)(atomic_load_explicit(&s->shared->extent_cursor, memory_order_relaxed) % count);
   for (uint32_t k = 0; k < count; k++) {
     uint32_t extent = (start + k) % count;
@@ -216,7 +219,7 @@ static int64_t reuse_run(cbh_segment *s, uint32_t length) {
 }
 
 static int64_t take_run(cbh_segment *s, uint32_t length) {
-  uint32_t count = s->header->extent_count, at = 0, have = 0;
+  uint32_t count = reach(s), at = 0, have = 0;
   word_t *words = extent_words(s);
   while (at + length <= count) {
     have = 0;
@@ -257,7 +260,7 @@ static uint64_t lift_all(cbh_segment *s) {
     uint32_t kind = kind_of(word);
     if (is_class(kind)) {
       if (steal_extent(s, extent, word)) freed += CBH_EXTENT_BYTES;
-      else if (owner_gone(s, word)) {  // some of its blocks live on; the free ones are handed out by us from now on
+      else if (extent < reach(s) && owner_gone(s, word)) {  // some of its blocks live on; the free ones are handed out by us from now on
         uint64_t adopted = extent_word(s, kind, 0);
         if (atomic_compare_exchange_strong(&extent_words(s)[extent], &word, adopted)) push_free(s, extent, kind - 1);
       }

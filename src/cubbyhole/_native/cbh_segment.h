@@ -16,6 +16,7 @@ typedef struct cbh_segment {  // private to a process: where the segment is mapp
   cbh_place *places;
   uint32_t place;             // CBH_OBSERVER: holds nothing
   uint32_t epoch;             // of our stay at that place
+  uint32_t left_to_others;    // the last extents of the arena, of which we take none
   cbh_heap heap;
   // Ends what a dead process began; between the fence and the drop of what it held, which is what it may still need.
   void (*mend)(void *context, uint32_t place);

@@ -98,7 +98,10 @@ def _refuse(code: int, size_bytes: int, entries: Any) -> ChannelError:
             "Try again, add workers, or raise arena_bytes=."
         )
     elif name == "too_large":
-        text = f"{size_bytes:,} bytes do not fit the arena of {arena:,} bytes. Raise arena_bytes= or send a reference."
+        text = (
+            f"{size_bytes:,} bytes do not fit the arena of {arena:,} bytes, the last eighth of which is for answers. "
+            "Raise arena_bytes= or send a reference."
+        )
     elif name == "stale":
         text = "This process was declared dead and its entries were given to others; it cannot publish any more."
     elif name == "corrupt":

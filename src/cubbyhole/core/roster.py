@@ -5,7 +5,9 @@ It is what `/health` and the supervisor read. Each cell has a single writer (its
 is dead) and stands alone: no cell orders another, so plain stores of one aligned word suffice and nothing here needs a fence.
 Entries are never in it; they are in the channel.
 
-Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | optional u64 | 2 spare
+Cell, 64 bytes: state u64 | heartbeat_ns u64 | pid u64 | active requests u64 | restarts u64 | mark u64 | 2 spare
+A worker's mark is "optional": the server is ready without it, too. The supervisor's is "was complete", set by any front that sees all
+workers ready; it is never taken back, so who sets it does not matter.
 
 Behind the cells: what each front rejected, by reason (`core/rejections.py`); a room for its last failures (`core/failures.py`), and
 one for the deaths that the supervisor saw; and, at the very end, a text in which the server says what it is. So whoever has only
@@ -162,6 +164,14 @@ class Roster:
             cells[at] == ready or cells[at + 5]
             for at in range(self.fronts * _WORDS, self.supervisor * _WORDS, _WORDS)
         )
+
+    def note_complete(self) -> None:
+        """Say that every worker was ready at a time."""
+        self._cells[self.supervisor * _WORDS + 5] = 1
+
+    def was_complete(self) -> bool:
+        """Return whether every worker was ready at some time."""
+        return self._cells[self.supervisor * _WORDS + 5] == 1
 
     def close(self) -> None:
         """Unmap; the memory goes when the last process did."""

@@ -64,9 +64,16 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         drain_timeout_s: How long accepted requests may go on after SIGTERM.
         cancel_by_id: Serve DELETE /requests/{id}, by a request's X-Request-ID.
         priorities: Clients may order their requests by the header X-Priority.
+        fair_shares: What waits is served by turns of the clients' keys.
+        client_key: The header, in lower case, that says whose a request is, or "address".
         queue_timeout_s, execution_timeout_s: Limits of waiting and of running, within an endpoint's `timeout_s`; inf: none of its own.
         receive_timeout_s: How long a client may take to send a request's head, and its body; inf: no limit.
+        send_timeout_s: How long a client may go without taking what is sent to it; inf: no limit.
         max_queue: Requests under way over all fronts, waiting or running; None: what the slots hold.
+        max_queue_bytes: Their bodies together; None: what the arena holds.
+        max_queue_per_key: Requests under way of one client; None: no limit of its own.
+        max_connections: Open connections over all fronts; None: what the descriptors allow.
+        unready_when_full: `/health/ready` says so while a front takes no more requests.
         recycle_above_bytes: A worker with more memory of its own is replaced; None: never.
         grpc_port: Where fronts also speak the Open Inference Protocol over gRPC; None: nowhere.
         kill_cancelled_after_s: A worker that goes on for so long with nothing but cancelled requests is ended; inf: never.
@@ -88,11 +95,18 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     server_timing: bool = False
     drain_timeout_s: float = 30.0
     priorities: bool = False
+    fair_shares: bool = False
+    client_key: str = "x-api-key"
     cancel_by_id: bool = False
     queue_timeout_s: float = float("inf")
     execution_timeout_s: float = float("inf")
     receive_timeout_s: float = 60.0
+    send_timeout_s: float = 60.0
     max_queue: int | None = None
+    max_queue_bytes: int | None = None
+    max_queue_per_key: int | None = None
+    max_connections: int | None = None
+    unready_when_full: bool = False
     recycle_above_bytes: int | None = None
     grpc_port: int | None = None
     kill_cancelled_after_s: float = float("inf")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.front import auth, routes
+from cubbyhole.front.probes import add_probes
 from cubbyhole.front.withdrawal import add_withdrawal_route
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def assemble(
     """
     app = routes.make_app(desk, openapi_url)
     routes.add_routes(app, desk, guard)
+    add_probes(app, desk)
     own = routes.add_middlewares(app, desk, middlewares)
     path = desk.settings.shutdown_path
     if path is not None:

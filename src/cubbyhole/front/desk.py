@@ -24,6 +24,7 @@ from cubbyhole.core.rejections import reason_number
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.exchange import Exchange
 from cubbyhole.front.times import PartTimes
+from cubbyhole.front.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -63,6 +64,8 @@ class Desk:
         place: Set before the app's lifespan starts.
         exchange: None unless the front is open.
         active: Open requests of this front, kept only with `track_requests`.
+        queue_share: How many requests may be under way in this front; None: no limit of its own.
+        turnstile: Counts by client and bytes; turns only if an option asks for it.
         fast_paths: Model paths that this front serves in the fast lane, for `/info`.
         shut_down: Asks the supervisor to end the server; None before start-up is done.
         lifespans: More of them, which start after ours and end before (MCP's session manager).
@@ -91,6 +94,8 @@ class Desk:
         self.shut_down: Callable[[], None] | None = None
         self.mailboxes: Mailboxes | None = None  # of several fronts, with `cancel_by_id`
         self.counter: Counter | None = None  # for clients that hand memory over
+        self.queue_share: int | None = None
+        self.turnstile = Turnstile(settings)
         self._heart: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -100,11 +105,15 @@ class Desk:
             return
         settings, limit, parts = self.settings, self.settings.max_queue, None
         if limit is not None:
-            limit = -(-limit // place.roster.fronts)  # each front admits its share
+            limit = self.queue_share = -(
+                -limit // place.roster.fronts
+            )  # each front admits its share
         if not math.isinf(min(settings.queue_timeout_s, settings.execution_timeout_s)):
             parts = PartTimes(
                 settings.queue_timeout_s, settings.execution_timeout_s, place.channel.snapshot
             )
+        self.turnstile = Turnstile(settings)
+        self.turnstile.open(place.roster.fronts)
         port = place.channel.front(place.index)
         self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()
@@ -234,6 +243,12 @@ class Desk:
             self._callbacks.trigger_event("on_server_end", litserver=self.server)
             self.close()
 
+    def note_completeness(self) -> None:
+        """Note for ever that all workers are ready, if they are: what the startup probe asks."""
+        if self.place is not None and self.place.roster.workers_ready():
+            self.place.roster.note_complete()
+
     def _beat(self, loop: asyncio.AbstractEventLoop, place: Place) -> None:
         place.roster.beat(place.index, now_ns())
+        self.note_completeness()
         self._heart = loop.call_later(HEARTBEAT_S, self._beat, loop, place)

@@ -37,10 +37,11 @@ from cubbyhole.core.handed import (
 )
 from cubbyhole.front.calls import Question, call
 from cubbyhole.front.intake import request_meta
-from cubbyhole.front.lane import Lane
+from cubbyhole.front.turnstile import lane_class
 
 if TYPE_CHECKING:
     from cubbyhole.front.desk import Desk
+    from cubbyhole.front.lane import Lane
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ class Counter:
         for number, endpoint in enumerate(settings.endpoints):
             lit_api = desk.lit_apis[number]
             if not endpoint.stream and lit_api.spec is None and is_guarded(lit_api):
-                lane = Lane(desk, number, guarded=True, compressed=False, inside_fastapi=False)
+                lane = lane_class(desk.settings)(
+                    desk, number, guarded=True, compressed=False, inside_fastapi=False
+                )
                 lane.read_meta = handed_meta
                 self._lanes[endpoint.path] = lane
         loop.add_reader(self.socket.fileno(), self._accept, loop)

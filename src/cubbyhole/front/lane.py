@@ -34,6 +34,7 @@ from cubbyhole.front.keys import refuse_key
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
 from cubbyhole.front.withdrawal import NAME_BYTES
+from cubbyhole.scheduling import policy
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
@@ -95,9 +96,8 @@ class Lane:
         self._inside_fastapi = inside_fastapi
         self._named = settings.cancel_by_id
         self._wishes = Wishes(desk.lit_apis[endpoint], priorities=settings.priorities)
-        self._ordered = (
-            self._wishes.ordered
-        )  # else the rank is the arrival: first come, first served
+        # else the rank is the arrival: first come, first served
+        self._ordered = self._wishes.ordered
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""
@@ -164,7 +164,7 @@ class Lane:
         if wishes is not None:
             deadline_ns = self._wishes.grant_deadline(wishes, received_ns, deadline_ns)
         if self._ordered:
-            rank = self._wishes.rank(wishes, scope["headers"], received_ns, deadline_ns)
+            rank = self._rank(scope, wishes, received_ns, deadline_ns)
         if self._desk.request_hooks:
             self._desk.announce_request()
         entry = RequestEntry(
@@ -181,6 +181,13 @@ class Lane:
         if self._named:
             waiter.name = (header(scope["headers"], b"x-request-id") or b"")[:NAME_BYTES]
         return waiter
+
+    def _rank(
+        self, scope: Any, wishes: dict[bytes, bytes] | None, received_ns: int, deadline_ns: int
+    ) -> int:
+        return policy.rank(
+            received_ns, self._wishes.priority(wishes, scope["headers"]), deadline_ns
+        )
 
     async def _read(self, scope: Any, receive: Any, exchange: Exchange, received_ns: int) -> Buffer:
         """Read the body, as long as the client has time for it: a slow sender must not hold its place for ever."""

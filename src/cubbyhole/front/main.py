@@ -25,9 +25,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front.app import FrontApp
+from cubbyhole.front.connections import bounded_protocol
 from cubbyhole.front.desk import Place
 from cubbyhole.front.routes import fast_lanes, processes_ready
-from cubbyhole.front.times import SlowHeaders
+from cubbyhole.front.times import SlowHeaders, SlowReaders
 
 if TYPE_CHECKING:
     import socket
@@ -78,6 +79,7 @@ class FrontServer(uvicorn.Server):
         super().__init__(config)
         self._arguments = arguments
         self._slow_headers = SlowHeaders(arguments.settings.receive_timeout_s)
+        self._slow_readers = SlowReaders(arguments.settings.send_timeout_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -98,9 +100,11 @@ class FrontServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Uvicorn's, ten times a second; once a second connections are looked at, too."""
         if counter % 10 == 0:
-            closed = self._slow_headers.look(self.server_state.connections, time.monotonic())
-            if closed:
-                logger.debug("slow connections closed: count=%d", closed)
+            connections, now_s = self.server_state.connections, time.monotonic()
+            closed = self._slow_headers.look(connections, now_s)
+            ended = self._slow_readers.look(connections, now_s)
+            if closed or ended:
+                logger.debug("slow connections closed: senders=%d readers=%d", closed, ended)
         return await super().on_tick(counter)
 
     def drain(self) -> None:
@@ -153,6 +157,10 @@ def make_server(arguments: FrontArguments) -> FrontServer:
         "server_header": False,
         "timeout_graceful_shutdown": max(1, round(arguments.settings.drain_timeout_s)),
     }
+    most = arguments.settings.max_connections
+    if most is not None:
+        share = -(-most // arguments.roster.fronts)
+        options["http"] = bounded_protocol(options.get("http", ours["http"]), share)
     config = uvicorn.Config(
         front, **{**ours, **options, "interface": "asgi3", "proxy_headers": False}
     )

@@ -19,14 +19,16 @@ from starlette.routing import Match
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front import compression, openapi
 from cubbyhole.front.index import IndexRoute, index
-from cubbyhole.front.lane import Lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
+from cubbyhole.front.probes import probe_paths
 from cubbyhole.front.tools import add_tools
+from cubbyhole.front.turnstile import lane_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cubbyhole.front.desk import Desk
+    from cubbyhole.front.lane import Lane
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[An
             MaxSizeMiddleware, max_size=settings.max_payload_bytes, reject=desk.reject
         )
     if settings.track_requests:
-        paths = frozenset((settings.healthcheck_path,))
+        paths = frozenset((settings.healthcheck_path, *probe_paths(settings.healthcheck_path)))
         app.add_middleware(RequestCountMiddleware, desk=desk, paths=paths)
     return [middleware for middleware in app.user_middleware if middleware not in users]
 
@@ -164,7 +166,9 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
         return {}
     compressed = is_compressed(desk)
     return {
-        path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
+        path: lane_class(desk.settings)(
+            desk, number, guarded=True, compressed=compressed, inside_fastapi=False
+        )
         for number, endpoint in enumerate(desk.settings.endpoints)
         for path in (endpoint.path, *_more_paths(desk.lit_apis[number]))
         if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, path)
@@ -201,7 +205,9 @@ def _add_model_routes(
     path = desk.settings.endpoints[number].path
     if any(path == other and "POST" in methods for other, _, methods in endpoints):
         return
-    lane = Lane(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
+    lane = lane_class(desk.settings)(
+        desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True
+    )
 
     for each in (path, *_more_paths(lit_api)):
         app.add_api_route(

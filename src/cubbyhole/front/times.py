@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time limits that need more than a deadline: of waiting, of running, of sending a request.
 
-Flow:  exchange.py's sweep -> **PartTimes.overdue**;  lane.py -> exchange -> **Readers**;  front/main.py, once a second -> **SlowHeaders**
-Owns:  who reads a body now, and since when a connection has not sent a whole head.
+Flow:  exchange.py's sweep -> **PartTimes.overdue**;  lane.py -> exchange -> **Readers**;
+       front/main.py, once a second -> **SlowHeaders**, **SlowReaders**
+Owns:  who reads a body now, and since when a connection has not sent a whole head or not taken its answer.
 See:   docs/reliability.md
 
 None of this costs a timer per request: one sweep looks at all, as it does for deadlines.
@@ -11,6 +12,8 @@ None of this costs a timer per request: one sweep looks at all, as it does for d
 from __future__ import annotations
 
 import math
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import NEVER_NS
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 QUEUE_EXPIRED = Failure("queue_timeout", 504, "Request timed out while it waited for a worker")
 EXECUTION_EXPIRED = Failure("execution_timeout", 504, "Request timed out while it ran")
+
+
+SLOWEST_BYTES_PER_S = 1024  # of a client that takes its answer; a modem of 1990 was faster
+_DO_NOT_LINGER = struct.pack("ii", 1, 0)
 
 
 class BodyTooSlow(CubbyholeError):
@@ -140,6 +147,54 @@ class SlowHeaders:
                 waiting[connection] = (last, since_s)
         self._since = waiting
         return closed
+
+
+class SlowReaders:
+    """Ends connections whose client does not take its answer, and with them what the answer holds of the segment.
+
+    A connection's window begins when something of it cannot be sent, and again whenever as much was taken as `SLOWEST_BYTES_PER_S`
+    asks for, or more was written: a stream is written to only as far as its reader has taken the last chunks. One that does not
+    come that far within the limit is ended.
+
+    Args:
+        limit_s: Seconds of a window; inf: no limit.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        # connection -> (bytes to send when the window began, and at the last look, since when)
+        self._windows: dict[Any, tuple[int, int, float]] = {}
+
+    def look(self, connections: Iterable[Any], now_s: float) -> int:
+        """Look at all connections; returns how many were ended."""
+        windows: dict[Any, tuple[int, int, float]] = {}
+        ended = 0
+        for connection in tuple(connections):
+            transport = connection.transport
+            left_bytes = 0 if transport is None else transport.get_write_buffer_size()
+            if left_bytes == 0:
+                continue
+            first_bytes, last_bytes, since_s = self._windows.get(
+                connection, (left_bytes, left_bytes, now_s)
+            )
+            taken_bytes = first_bytes - left_bytes
+            if left_bytes > last_bytes or taken_bytes >= SLOWEST_BYTES_PER_S * self._limit_s:
+                first_bytes, since_s = left_bytes, now_s
+            if now_s - since_s >= self._limit_s:
+                _reset(transport)
+                ended += 1
+            else:
+                windows[connection] = (first_bytes, left_bytes, since_s)
+        self._windows = windows
+        return ended
+
+
+def _reset(transport: Any) -> None:
+    """End a connection with all that is still to be sent, in the kernel's buffers as well as in ours."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DO_NOT_LINGER)
+    transport.abort()
 
 
 def _nanoseconds(seconds: float) -> int:

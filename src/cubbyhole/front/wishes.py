@@ -64,27 +64,22 @@ class Wishes:
         except ValueError as error:
             raise BadWish(str(error)) from error
 
-    def rank(
-        self,
-        wishes: Mapping[bytes, bytes] | None,
-        headers: list[tuple[bytes, bytes]],
-        received_ns: int,
-        deadline_ns: int,
+    def priority(
+        self, wishes: Mapping[bytes, bytes] | None, headers: list[tuple[bytes, bytes]]
     ) -> int:
-        """Return the rank of an API whose requests are `ordered`.
+        """Return the class of a request, of an API whose requests are `ordered`.
 
         Raises:
             BadWish: the header is no class.
         """
-        priority = policy.DEFAULT_CLASS
         if self._asks_api:
-            priority = self._ask_api(headers)
-        elif wishes is not None and PRIORITY in wishes:
-            try:
-                priority = policy.parse_priority(wishes[PRIORITY])
-            except ValueError as error:
-                raise BadWish(str(error)) from error
-        return policy.rank(received_ns, priority, deadline_ns)
+            return self._ask_api(headers)
+        if wishes is None or PRIORITY not in wishes:
+            return policy.DEFAULT_CLASS
+        try:
+            return policy.parse_priority(wishes[PRIORITY])
+        except ValueError as error:
+            raise BadWish(str(error)) from error
 
     def _ask_api(self, headers: list[tuple[bytes, bytes]]) -> int:
         decoded: dict[str, str] = {
@@ -93,7 +88,7 @@ class Wishes:
         answer: Any = None
         try:
             answer = self._lit_api.rank_request(decoded)
-            return int(answer)
+            return min(max(int(answer), policy.MOST_URGENT), policy.LEAST_URGENT)
         except Exception:
             # An order that cannot be told is no reason to refuse the request.
             logger.exception(

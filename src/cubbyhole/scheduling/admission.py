@@ -4,7 +4,7 @@
 A queue without an end only moves the failure to the client's own timeout, after the work was paid for. So the place in the channel
 is the ticket: with one, a request is served within its deadline; without, it is told when to come again.
 
-The answer is 503 throughout: it is the server that is full. 429 would blame a client, which no limit here counts.
+503 where the server is full, whoever asks; 429 where this client has as many under way as it may, and others are still served.
 
 See:   docs/reliability.md
 """
@@ -25,6 +25,19 @@ class QueueFull(ChannelFull):
     """As many requests are under way as `max_queue` allows."""
 
     code = "queue_full"
+
+
+class BytesFull(QueueFull):
+    """The requests under way are as large as `max_queue_bytes` allows."""
+
+    code = "queue_bytes_full"
+
+
+class KeyQueueFull(CubbyholeError):
+    """One client has as many requests under way as `max_queue_per_key` allows."""
+
+    code = "key_queue_full"
+    status = 429
 
 
 class AnswerRate:
@@ -78,7 +91,7 @@ def refusal(error: CubbyholeError, wait_s: int = SHORTEST_S) -> Failure:
     if isinstance(error, ChannelFull):
         detail = "The server is at its limit of requests in flight. Try again later."
         return Failure(error.code, 503, detail, {"Retry-After": str(wait_s)}, message=str(error))
-    headers = {"Retry-After": str(SHORTEST_S)} if error.status == 503 else {}
+    headers = {"Retry-After": str(wait_s)} if error.status in {429, 503} else {}
     if error.status == 408:
         headers["connection"] = "close"  # the rest of the body is not wanted
     detail = "Internal server error" if error.status >= 500 and error.status != 503 else str(error)

@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import time
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from tests.unit.front.house import EchoAPI, House
+from tests.unit.front.house import EchoAPI, House, StreamAPI
 from tests.unit.front.test_lanes import LANES, server_for
 from tests.unit.front.test_wishes import Gate, wait_for
 
 import cubbyhole as ls
+from cubbyhole.core.entries import Chunk, Result
+from cubbyhole.front.times import SlowReaders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cubbyhole.core.entries import ClaimedEntry
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
@@ -58,7 +63,10 @@ def drip(connection: socket.socket, byte: bytes) -> bytes:
     said = b""
     while time.monotonic() < give_up_s:
         with contextlib.suppress(TimeoutError):
-            part = connection.recv(4096)
+            try:
+                part = connection.recv(4096)
+            except ConnectionResetError:  # closed while our byte was on its way
+                return said
             if not part:
                 return said
             said += part
@@ -107,8 +115,6 @@ def test_a_dripping_head_ends_the_connection(first: str) -> None:
 
 def test_a_slow_model_is_no_slow_sender() -> None:
     def think(entry: object) -> Iterator[object]:
-        from cubbyhole.core.entries import Result
-
         time.sleep(1.6)  # the model's own time
         yield Result(b"2")
 
@@ -146,3 +152,111 @@ async def test_taking_requests_back_asks_for_the_key_and_is_off_unless_enabled(
                 statuses.append((await client.delete("/requests/a")).status_code)
                 statuses.append((await client.delete("/requests/a", headers=key)).status_code)
     assert statuses == [401, 202, 404, 404]
+
+
+def said_by(connection: socket.socket) -> bytes:
+    said = b""
+    while part := connection.recv(65536):
+        said += part
+    return said
+
+
+def test_idle_connections_over_max_connections_are_answered_503_and_closed() -> None:
+    """Connections that never say anything would else take all descriptors."""
+    house = House(server_for("fast", max_connections=20))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(house)
+        url = stack.enter_context(house.over_http())
+        idle = [stack.enter_context(connected(url)) for _ in range(20)]
+        for connection in idle:  # answered, so that they are known to be open
+            connection.sendall(HEAD.replace(b"1000", b"1") + b"1")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        for _ in range(50):
+            with connected(url) as more:
+                said = said_by(more)
+                assert said.startswith(b"HTTP/1.1 503 ")
+                assert b"retry-after: 1" in said
+        with connected(url) as busy:
+            assert busy.recv(4096).startswith(b"HTTP/1.1 503 ")
+            for _ in range(5):  # it goes on sending what it had begun, and is not reset
+                busy.sendall(HEAD + b"1" * 1000)
+        idle[0].sendall(HEAD.replace(b"1000", b"1") + b"2")
+        assert idle[0].recv(4096).startswith(b"HTTP/1.1 200")
+        idle[0].close()
+        give_up_s = time.monotonic() + 10
+        while httpx.post(url + "/predict", json=1).status_code == 503:
+            assert time.monotonic() < give_up_s
+
+
+class Transport:
+    """What `SlowReaders` sees of a connection."""
+
+    def __init__(self, left_bytes: int) -> None:
+        self.left_bytes = left_bytes
+        self.aborted = False
+
+    def get_extra_info(self, name: str) -> None:
+        """Have no socket."""
+
+    def get_write_buffer_size(self) -> int:
+        return self.left_bytes
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Connection:
+    def __init__(self, left_bytes: int) -> None:
+        self.transport = Transport(left_bytes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "aborted"),
+    [
+        ([50_000] * 12, True),  # never reads
+        ([50_000 - 100 * second for second in range(12)], True),  # drips
+        ([50_000 - 2_000 * second for second in range(12)], False),  # is slow, but reads
+        ([50_000, 40_000] * 6, False),  # a stream: taken and written again
+        ([500] * 9 + [0, 500, 500], False),  # had it all, and then more
+        ([0] * 12, False),
+    ],
+)
+def test_who_does_not_take_his_answer_is_cut_and_who_is_slow_is_not(
+    sizes: list[int], aborted: bool
+) -> None:
+    slow, connection = SlowReaders(10.0), Connection(0)
+    for second, size in enumerate(sizes):
+        connection.transport.left_bytes = size
+        slow.look([connection], float(second))
+    assert connection.transport.aborted is aborted
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("kind", ["whole", "stream"])
+def test_a_client_that_never_reads_is_cut_at_the_send_timeout(lane: str, kind: str) -> None:
+    def large(entry: ClaimedEntry) -> Iterator[Chunk | Result]:
+        if kind == "stream":
+            while not entry.cancelled:
+                yield Chunk(b"x" * 100_000)
+        yield Result(b"x" * 50_000_000)
+
+    api = StreamAPI(stream=True) if kind == "stream" else EchoAPI()
+    server = server_for(lane, api, send_timeout=1)
+    with House(server, large) as house, house.over_http() as url, connected(url) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.sendall(HEAD.replace(b"1000", b"1") + b"1")
+        with connected(url) as other:
+            assert other is not connection  # others come and go meanwhile
+        connection.settimeout(20)
+        with pytest.raises(ConnectionResetError):
+            wait_for_reset(connection)
+        assert kind == "whole" or house.cancelled.wait(10)
+
+
+def wait_for_reset(connection: socket.socket) -> None:
+    """Do not read a byte; see the connection end."""
+    poller = select.poll()
+    poller.register(connection, 0)  # errors and hang-ups only
+    assert poller.poll(20_000)
+    while connection.recv(1 << 20):
+        pass
