@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator  # noqa: TC003  re
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
 from tests.integration.servers import CHANNEL, Echo, with_held, with_pid
 
 import cubbyhole as ls
@@ -97,7 +98,7 @@ class FaultyBatch(Faulty):
 
 def fail(request: dict[str, Any], hook: str) -> None:
     if request.get("fail") == hook:
-        raise ValueError(f"secret detail of {hook}")
+        raise ValueError(f"secret detail of {hook} {request.get('text', '')}")
 
 
 def segmentation_fault() -> None:
@@ -151,6 +152,29 @@ def faulty_batches() -> ls.LitServer:
     """One worker, eight at once."""
     api = FaultyBatch(max_batch_size=8, batch_timeout=0.2)
     return with_held(ls.LitServer(api, accelerator="cpu", channel=CHANNEL))
+
+
+class Checked(BaseModel):
+    """A request of which a number is checked."""
+
+    value: int = Field(le=1000)
+
+
+class Validated(ls.LitAPI):
+    """Gives the number back."""
+
+    def decode_request(self, request: Checked) -> Checked:
+        """Take it."""
+        return request
+
+    def predict(self, x: Checked) -> dict[str, int]:
+        """Tell who it was."""
+        return {"value": x.value, "pid": os.getpid()}
+
+
+def validated() -> ls.LitServer:
+    """One worker."""
+    return ls.LitServer(Validated(), accelerator="cpu", channel=CHANNEL)
 
 
 def small_payloads() -> ls.LitServer:

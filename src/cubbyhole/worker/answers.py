@@ -113,8 +113,12 @@ def _encode_escaped(value: Any) -> bytes:
     """JSON in ASCII, which alone can say a lone surrogate: a client that sent one may have it back."""
     from pydantic_core import to_jsonable_python
 
-    plain = to_jsonable_python(value, fallback=_plain, timedelta_mode="float", inf_nan_mode="null")
-    return json.dumps(plain).encode()
+    def plain(inner: Any) -> Any:
+        return to_jsonable_python(
+            inner, fallback=_plain, timedelta_mode="float", inf_nan_mode="null"
+        )
+
+    return json.dumps(value, default=plain).encode()
 
 
 def encode_chunk(value: Any) -> Buffer:
