@@ -16,7 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import article_command, channels_command, dict_command, servers_command, tables
+from bench import (
+    article_command,
+    channels_command,
+    dict_command,
+    faults_command,
+    servers_command,
+    tables,
+)
 from bench.article_words import across, losses, statements
 from bench.machine import RESULTS
 from bench.venvs import ROOT
@@ -40,12 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _made_by(result: dict[str, Any]) -> str:
     at = result["machine"]
     often = f"{'up to ' if result.get('left_out') else ''}{result['settings']['repeat']}"
+    counted = "Each once" if result["kind"] == "faults" else f"Median of {often} (least-most)"
     failed = sum(1 for run in result["runs"] if run["failures"])
     return (
         f"`{result['command']}`, commit `{result['commit'][:10]}`, {result['at']}. "
         f"{at['cpu']}, {at['cores']} cores, {at['memory_gib']} GiB, Linux {at['kernel']}, "
         f"Python {at['python']}; load average at the start {at['load_average_at_start']}. "
-        f"Median of {often} (least-most); {len(result['runs'])} runs, {failed} failed."
+        f"{counted}; {len(result['runs'])} runs, {failed} failed."
     )
 
 
@@ -56,9 +64,11 @@ def block(result: dict[str, Any], plot: str) -> str:
         "channels": channels_command.report,
         "article": article_command.report,
         "dict": dict_command.report,
+        "faults": faults_command.report,
     }
     tables_of = report[result["kind"]](result, markdown=True)
-    return "\n\n".join((_made_by(result), f"![{result['name']}]({plot})", tables_of))
+    picture = [f"![{result['name']}]({plot})"] if plot else []
+    return "\n\n".join((_made_by(result), *picture, tables_of))
 
 
 def _claim(result: dict[str, Any], claim: str) -> str:
@@ -92,6 +102,8 @@ def _filled(match: re.Match[str], path: Path) -> str:
     if match[3] == "targets":
         table = tables.verdict_table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
+    if not source.with_suffix(".svg").exists():  # words have no plot
+        return f"{match[1]}\n{block(result, '')}\n\n{match[4]}"
     plot = path.parent / "images" / f"bench-{match[2]}.svg"
     plot.parent.mkdir(exist_ok=True)
     shutil.copyfile(source.with_suffix(".svg"), plot)
