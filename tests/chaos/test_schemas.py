@@ -22,7 +22,7 @@ schemathesis: Any = pytest.importorskip(
 
 SERVERS = Path(__file__).with_name("schema_servers.py")
 KINDS = ["plain", "typed", "inference_protocol", "chat", "embeddings"]
-EXAMPLES = int(os.environ.get("CUBBYHOLE_HTTP_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("CUBBYHOLE_HTTP_EXAMPLES", "6"))
 SEED = int(os.environ.get("CUBBYHOLE_HTTP_SEED", "20"))
 BY_DESIGN = {501, 503}
 BROKEN = [
@@ -45,7 +45,7 @@ BROKEN += [
     b'"\\ud800"',
     b"\x00" * 64,
 ]
-TYPES = ["application/json", "text/plain", "application/octet-stream", "a", "multipart/form-data"]
+TYPES = ["application/json", "a", "multipart/form-data"]
 
 
 def everything(url: str) -> list[Any]:
@@ -62,7 +62,7 @@ def problem(case: Any, answer: Any) -> str:
     return ""
 
 
-@pytest.mark.timeout(60 + EXAMPLES * 10)
+@pytest.mark.timeout(120 + EXAMPLES * 10)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_made_up_request_costs_a_5xx_or_a_worker(kind: str) -> None:
     wrong: list[str] = []
@@ -95,6 +95,7 @@ def test_no_made_up_request_costs_a_5xx_or_a_worker(kind: str) -> None:
     assert "replaced" not in output
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_broken_body_costs_a_5xx_or_a_worker(kind: str) -> None:
     wrong = []
