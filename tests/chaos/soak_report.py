@@ -107,12 +107,12 @@ def count_descriptors(pid: int) -> int:
 
 
 def memory_kib(pid: int) -> tuple[int, int]:
-    """Private and proportional memory."""
-    private = proportional = 0
+    """Memory of its own, whether shared with a forked child or not, and its share of all."""
+    anonymous = proportional = 0
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Private_"):
-                private += int(line.split()[1])
+            if line.startswith("Anonymous:"):
+                anonymous = int(line.split()[1])
             elif line.startswith("Pss:"):
                 proportional = int(line.split()[1])
-    return private, proportional
+    return anonymous, proportional

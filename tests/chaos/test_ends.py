@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.chaos.test_mixed import held
+from tests.integration.processes import SERVERS as INTEGRATION
 from tests.integration.processes import Asking, descendants, living
 
 from cubbyhole.testing.serving import serving
@@ -47,6 +49,18 @@ def test_a_request_that_outlasts_the_drain_gets_503_and_the_server_ends(
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
     assert living(children) == []
+
+
+def test_sigterm_waits_for_all_that_run_and_all_that_are_queued(wait_until: WaitUntil) -> None:
+    """All six are in the channel when the signal comes: two run, four wait."""
+    with serving(f"{INTEGRATION}:echoes", arguments=["--fronts", "1"]) as server:
+        bodies = [{"data": n, "sleep_s": 1.5} for n in range(6)]
+        asked = [Asking(server.url + "/predict", body) for body in bodies]
+        wait_until(lambda: held(server.url)["slots"] == 6)
+        assert server.stop() == 0
+        answers = [one.result() for one in asked]
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert [answer.json() for answer in answers] == bodies
 
 
 def test_a_stream_that_outlasts_the_drain_breaks_off() -> None:
