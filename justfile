@@ -41,9 +41,13 @@ fuzz seconds="60":
     for name in $({{python}} -c "import sys; sys.path.insert(0, 'tests/fuzz'); import targets; print(*targets.TARGETS)"); do \
         {{python}} tests/fuzz/fuzz.py $name -max_total_time={{seconds}} || exit 1; done
 
-# real kills
-chaos:
-    {{python}} -m pytest tests/chaos
+# real kills; the soak under load for as many seconds: just chaos 600, an hour: just chaos 3600
+chaos seconds="20":
+    CUBBYHOLE_SOAK_S={{seconds}} {{python}} -m pytest tests/chaos
+
+# many requests made up from the servers' own OpenAPI documents, another seed each time
+fuzz-http examples="300":
+    CUBBYHOLE_HTTP_EXAMPLES={{examples}} CUBBYHOLE_HTTP_SEED=$(date +%s) {{python}} -m pytest tests/chaos/test_schemas.py
 
 # rebuild the native core in place; CUBBYHOLE_SANITIZE=address,undefined just native
 native:

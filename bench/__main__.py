@@ -24,6 +24,10 @@ COMMANDS = {
         "the article's claims about pipes and a managed dict, on every channel",
     ),
     "seeing": ("bench.seeing_command", "what it costs a server to be seen, in each way and in all"),
+    "faults": (
+        "bench.faults_command",
+        "the same faults on Cubbyhole, LitServe and mosec: what the clients saw",
+    ),
     "dict": ("bench.dict_command", "SharedDict beside other dictionaries that processes share"),
     "overload": (
         "bench.overload_command",

@@ -20,6 +20,7 @@ from bench import (
     article_command,
     channels_command,
     dict_command,
+    faults_command,
     overload_command,
     servers_command,
     tables,
@@ -47,12 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _made_by(result: dict[str, Any]) -> str:
     at = result["machine"]
     often = f"{'up to ' if result.get('left_out') else ''}{result['settings']['repeat']}"
+    counted = "Each once" if result["kind"] == "faults" else f"Median of {often} (least-most)"
     failed = sum(1 for run in result["runs"] if run["failures"])
     return (
         f"`{result['command']}`, commit `{result['commit'][:10]}`, {result['at']}. "
         f"{at['cpu']}, {at['cores']} cores, {at['memory_gib']} GiB, Linux {at['kernel']}, "
         f"Python {at['python']}; load average at the start {at['load_average_at_start']}. "
-        f"Median of {often} (least-most); {len(result['runs'])} runs, {failed} failed."
+        f"{counted}; {len(result['runs'])} runs, {failed} failed."
     )
 
 
@@ -64,6 +66,7 @@ def block(result: dict[str, Any], plot: str) -> str:
         "article": article_command.report,
         "dict": dict_command.report,
         "overload": overload_command.report,
+        "faults": faults_command.report,
     }
     tables_of = report[result["kind"]](result, markdown=True)
     picture = [f"![{result['name']}]({plot})"] if plot else []
@@ -102,7 +105,7 @@ def _filled(match: re.Match[str], path: Path) -> str:
         table = tables.verdict_table(result["targets"], markdown=True)
         return f"{match[1]}\n{_made_by(result)}\n\n{table}\n\n{match[4]}"
     drawn = source.with_suffix(".svg")
-    if not drawn.exists():
+    if not drawn.exists():  # words have no plot
         return f"{match[1]}\n{block(result, '')}\n\n{match[4]}"
     plot = path.parent / "images" / f"bench-{match[2]}.svg"
     plot.parent.mkdir(exist_ok=True)

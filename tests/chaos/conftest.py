@@ -20,6 +20,12 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
     return lambda what, ms: told.append(f"{what}: {ms:.1f} ms")
 
 
+@pytest.fixture
+def told(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """`told("seed=7 ...")`: lines for the end of the run, as they are."""
+    return request.config.stash.setdefault(TOLD, []).append
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print it."""
     told = terminalreporter.config.stash.get(TOLD, [])

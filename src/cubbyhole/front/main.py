@@ -80,6 +80,7 @@ class FrontServer(uvicorn.Server):
         self._arguments = arguments
         self._slow_headers = SlowHeaders(arguments.settings.receive_timeout_s)
         self._slow_readers = SlowReaders(arguments.settings.send_timeout_s)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -113,8 +114,26 @@ class FrontServer(uvicorn.Server):
         arguments.roster.set_state(arguments.index, ProcessState.DRAINING)
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was accepted. Whoever cannot be waited for has 503 before uvicorn cancels his task, which makes it a 500."""
+        patience_s = self.config.timeout_graceful_shutdown or 0  # uvicorn's own begins 0.1 s later
+        loop = asyncio.get_running_loop()
+        last_call = loop.call_later(patience_s, self._arguments.server.desk.close)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            last_call.cancel()
+
     def abandon(self) -> None:
-        """End at once, without waiting for open requests."""
+        """End at once, without waiting for open requests, which are answered 503. From any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._arguments.server.desk.close)
         self.force_exit = True
         self.should_exit = True
 

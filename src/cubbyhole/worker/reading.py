@@ -110,6 +110,8 @@ def _read_json_leniently(body: Buffer) -> Any:
         ) from error
     except RecursionError as error:
         raise MalformedBody("Request body is JSON nested too deeply to be read.") from error
+    except ValueError as error:  # Python reads no integer of more than 4300 digits (CVE-2020-10735)
+        raise MalformedBody("Request body is JSON with a number of too many digits.") from error
 
 
 def _first_parameter(hook: Callable[..., Any]) -> tuple[str, Any]:
@@ -284,7 +286,11 @@ def _form_reader(kind: Any, name: str, parse_form: ParseForm | str | None) -> Re
 def violations(error: Any) -> list[dict[str, Any]]:
     """Return a pydantic ValidationError's errors as FastAPI answers them."""
     found = []
-    for item in json.loads(error.json(include_url=False)):
+    try:
+        text = error.json(include_url=False)
+    except ValueError:  # what was sent is no Unicode (a lone surrogate) and cannot be sent back
+        return [_violation("value_error", ["body"], str(error.errors()[0]["msg"]), None)]
+    for item in json.loads(text):
         item["loc"] = ["body", *item["loc"]]
         found.append(item)
     return found

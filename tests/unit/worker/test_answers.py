@@ -103,6 +103,11 @@ def test_json_is_fastapis(value: Any) -> None:
         ({"x": math.nan}, {"x": None}),
         ([math.inf], [None]),
         (decimal.Decimal("1.5"), "1.5"),
+        ("\ud800", "\ud800"),
+        ({"a": "\ud800"}, {"a": "\ud800"}),
+        ({"\ud800": 1}, {"\ud800": 1}),
+        ({"\ud800": np.int64(1)}, {"\ud800": 1}),
+        (["\ud800", {"b": [1]}], ["\ud800", {"b": [1]}]),
     ],
     ids=repr,
 )

@@ -81,6 +81,7 @@ def test_json_that_only_the_standard_library_reads(body: bytes, value: Any) -> N
         (b'{"a":\n 1,}', "line 2, column"),
         (b"\xff\xfe\xfd", "byte"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 6000, "digits"),
     ],
 )
 def test_what_is_no_json_is_refused_with_where_and_why(body: bytes, why: str) -> None:
@@ -153,6 +154,18 @@ def test_violations_are_fastapis(body: bytes, violation: dict[str, Any]) -> None
     with pytest.raises(HTTPError) as caught:
         reader_for(decode, None)(memoryview(body), b"")
     assert (caught.value.status_code, caught.value.detail) == (422, [violation])
+
+
+@pytest.mark.parametrize("body", [b'"\\ud800"', b'{"\\ud800": 1}', b'{"x": "\\ud800"}'])
+def test_a_violation_that_is_no_unicode_is_still_422(body: bytes) -> None:
+    def decode(request: Point) -> Any:
+        return request
+
+    with pytest.raises(HTTPError) as caught:
+        reader_for(decode, None)(memoryview(body), b"")
+    assert caught.value.status_code == 422
+    assert caught.value.detail[0]["loc"][0] == "body"
+    msgspec.json.encode(caught.value.detail)
 
 
 def test_violations_are_the_same_as_a_running_fastapi_gives() -> None:

@@ -186,10 +186,11 @@ class _Pipeline:
                     batch = self._await_work()
                     if batch is None and not self._fetching:
                         return
-                if batch is not None:
-                    finish(batch, self._place, self._hooks)
-                else:
+                if batch is None:
                     self._fetch_next()
+                    continue
+                finish(batch, self._place, self._hooks)
+                del batch  # it holds leases of the segment; the next one may be hours away
         except ChannelError as error:
             with self._changed:
                 self._error = error
