@@ -124,6 +124,7 @@ def worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
             log_sink=wire.loggers.sink if wire.loggers else None,
             parse_form=FORM_PARSER,
             log_level=log_level,
+            otel=wire.settings.otel,
         )
         places.append(
             Place(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ Examples:
 """
 
 
-def serve(
+def serve(  # noqa: PLR0913, PLR0917  (an option each)
     target: Annotated[
         str,
         typer.Argument(metavar="FILE_OR_MODULE[:NAME]", help="A .py file or a dotted module name."),
@@ -52,6 +53,13 @@ def serve(
     log_level: Annotated[
         str, typer.Option(help="critical, error, warning, info, debug or trace.")
     ] = "info",
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Send OpenTelemetry spans to where OTEL_* say.")
+    ] = False,
+    otel_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The same, to this collector (OTLP over HTTP)."),
+    ] = None,
 ) -> None:
     """Serve the LitServer or LitAPI that a file or module has."""
     if reload:
@@ -60,6 +68,7 @@ def serve(
         raise typer.Exit(run_reloading(target))
     from cubbyhole.cli.discovery import load, pick
 
+    _switch_on({"OTEL": otel_endpoint or otel})
     options: dict[str, Any] = {"workers_per_device": workers, "channel": channel}
     try:
         module, name = load(target)
@@ -82,6 +91,13 @@ def serve(
             f"[bold red]cubbyhole:[/] {error}", highlight=False, soft_wrap=True
         )
         raise typer.Exit(1) from error
+
+
+def _switch_on(wanted: dict[str, Any]) -> None:
+    """Set options of `LitServer` by the environment: a server that is built already reads them as it is built, when it is imported."""
+    for name, value in wanted.items():
+        if value:
+            os.environ[f"CUBBYHOLE_{name}"] = "1" if value is True else str(value)
 
 
 serve.__doc__ = f"{serve.__doc__}\n{EXAMPLES}"

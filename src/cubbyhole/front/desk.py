@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cubbyhole.core.settings import ServerSettings
     from cubbyhole.front.handover import Counter
     from cubbyhole.front.withdrawal import Mailboxes
+    from cubbyhole.observe.traces import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Desk:
         active: Open requests of this front, kept only with `track_requests`.
         fast_paths: Model paths that this front serves in the fast lane, for `/info`.
         shut_down: Asks the supervisor to end the server; None before start-up is done.
+        tracer: Makes spans, of an open front with `otel`; else None.
         lifespans: More of them, which start after ours and end before (MCP's session manager).
     """
 
@@ -85,6 +87,7 @@ class Desk:
         self.place: Place | None = None
         self.exchange: Exchange | None = None
         self.active = 0
+        self.tracer: Tracer | None = None
         self.lifespans: list[Callable[[Any], AbstractAsyncContextManager[Any]]] = []
         self.fast_paths: frozenset[str] = frozenset()
         self.shut_down: Callable[[], None] | None = None
@@ -104,6 +107,10 @@ class Desk:
             parts = PartTimes(
                 settings.queue_timeout_s, settings.execution_timeout_s, place.channel.snapshot
             )
+        if settings.otel is not None:
+            from cubbyhole.observe.traces import Tracer
+
+            self.tracer = Tracer(settings.otel, f"front {place.index}", shared=False)
         port = place.channel.front(place.index)
         self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()
@@ -127,6 +134,9 @@ class Desk:
             self.exchange = None
             if self.place is not None:
                 self.place.roster.set_state(self.place.index, ProcessState.FINISHED)
+        if self.tracer is not None:
+            self.tracer.close()
+            self.tracer = None
 
     def tell_other_fronts(self, name: bytes) -> None:
         """Have the other fronts take a request back, if one of them has it."""

@@ -32,6 +32,7 @@ NOTED = frozenset(
         b"content-type",
         b"x-request-id",
         b"traceparent",
+        b"tracestate",
         b"x-priority",
         b"x-request-timeout",
         b"inference-header-content-length",
@@ -70,7 +71,7 @@ def request_meta(
         an order or a time (`wishes.py`), None without any.
     """
     wishes: dict[bytes, bytes] | None = None
-    content_type = request_id = traceparent = b""
+    content_type = request_id = traceparent = tracestate = b""
     passed: list[tuple[str, str]] = []
     for name, value in scope["headers"]:
         if name in noted:
@@ -79,6 +80,8 @@ def request_meta(
                     content_type = value
             elif name == b"traceparent":
                 traceparent = value
+            elif name == b"tracestate":
+                tracestate = value
             elif name == b"x-request-id":
                 request_id = value
             elif name in _PASSED:
@@ -95,6 +98,7 @@ def request_meta(
         request_id=request_id.decode("latin-1"),
         traceparent=traceparent.decode("latin-1"),
         handed=handed,
+        tracestate=tracestate.decode("latin-1"),  # without a traceparent it means nothing
     )
     return _encode_meta(meta), wishes
 

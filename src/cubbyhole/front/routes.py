@@ -163,12 +163,22 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
     ):
         return {}
     compressed = is_compressed(desk)
+    make = kind_of_lane(desk)
     return {
-        path: Lane(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
+        path: make(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
         for number, endpoint in enumerate(desk.settings.endpoints)
         for path in (endpoint.path, *_more_paths(desk.lit_apis[number]))
         if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, path)
     }
+
+
+def kind_of_lane(desk: Desk) -> type[Lane]:
+    """Return the lane's class: what is switched off is not in it."""
+    if desk.settings.otel is None:
+        return Lane
+    from cubbyhole.front.tracing import TracedLane
+
+    return TracedLane
 
 
 def _more_paths(lit_api: Any) -> tuple[str, ...]:
@@ -201,7 +211,8 @@ def _add_model_routes(
     path = desk.settings.endpoints[number].path
     if any(path == other and "POST" in methods for other, _, methods in endpoints):
         return
-    lane = Lane(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
+    make = kind_of_lane(desk)
+    lane = make(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
 
     for each in (path, *_more_paths(lit_api)):
         app.add_api_route(

@@ -63,6 +63,7 @@ class WorkerArguments:
         log_sink: Queue for `LitAPI.log`, or None.
         parse_form: (body, content type) -> mapping; given by the front's side, which knows the web stack.
         log_level: For Cubbyhole's own records.
+        otel: As in `ServerSettings`.
     """
 
     index: int
@@ -78,6 +79,7 @@ class WorkerArguments:
     log_sink: Any = None
     parse_form: Callable[[Buffer, str], Any] | str | None = None
     log_level: str = "info"
+    otel: str | None = None
 
 
 def run_worker(arguments: WorkerArguments) -> None:
@@ -153,13 +155,14 @@ def open_workplace(arguments: WorkerArguments) -> Workplace:
     beat = roster.beat
     port = arguments.channel.worker(arguments.index, arguments.endpoint)
     reserve = port.reserve if arguments.channel.capabilities.in_place else None
-    runner = Runner(
-        arguments.lit_api,
-        arguments.callbacks,
-        arguments.parse_form,
-        reserve,
-        handover=arguments.settings.handover,
-    )
+    made = (arguments.lit_api, arguments.callbacks, arguments.parse_form, reserve)
+    handover = arguments.settings.handover
+    if arguments.otel is None:
+        runner = Runner(*made, handover=handover)
+    else:
+        from cubbyhole.worker.tracing import trace
+
+        port, runner = trace(port, made, arguments.otel, arguments.index, handover=handover)
     memories = runner.memories
 
     def beat_and_tidy() -> None:
@@ -167,6 +170,8 @@ def open_workplace(arguments: WorkerArguments) -> Workplace:
         if memories is not None:
             memories.expire(time.monotonic())
 
+    return Workplace(
+        port,
     return Workplace(
         port,
         runner,
