@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.loggers import LoggerProcess
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.observe.post_mortem import PostMortem
     from cubbyhole.server import LitServer
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Wire(msgspec.Struct):
     roster: Roster
     lifeline: Lifeline
     loggers: LoggerProcess | None = None
+    log_format: str = "text"
+    post_mortem: PostMortem | None = None
 
     def close(self) -> None:
         """Let every child end, and free the memory."""
@@ -59,7 +62,9 @@ class Wire(msgspec.Struct):
         self.roster.close()
 
 
-def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
+def open_wire(
+    server: LitServer, settings: ServerSettings, fronts: int, log_format: str = "text"
+) -> Wire:
     """Make the channel, the loggers' process, the roster and the life line.
 
     Without a native core the channel is "sockets".
@@ -84,7 +89,7 @@ def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
         channel = create_channel(FALLBACK_CHANNEL, sizes)
     roster = Roster.create(fronts, settings.workers_total)
     # The life line comes after the channel: one that forks a process of its own must not hold it.
-    wire = Wire(settings, channel, roster, Lifeline.create())
+    wire = Wire(settings, channel, roster, Lifeline.create(), log_format=log_format)
     if server.loggers:
         from cubbyhole.api.loggers import LoggerProcess
 
@@ -124,6 +129,7 @@ def worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
             log_sink=wire.loggers.sink if wire.loggers else None,
             parse_form=FORM_PARSER,
             log_level=log_level,
+            log_format=wire.log_format,
             otel=wire.settings.otel,
         )
         places.append(

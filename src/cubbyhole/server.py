@@ -26,6 +26,7 @@ from cubbyhole.front.reliability import recycling, reliability_settings
 from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
 from cubbyhole.front.visibility import visibility_settings
+from cubbyhole.observe import log
 from cubbyhole.supervise.devices import choose_accelerator, device_identifiers, list_devices
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ class LitServer:
             generate_client_file: Write `client.py` into the current folder unless it exists.
             api_server_worker_type: "process" or "thread"; fronts are processes either way.
             pretty_logs: Records through rich.
-            **kwargs: For `uvicorn.Config`.
+            **kwargs: For `uvicorn.Config`, and two of ours (docs/guide/logs.md): `log_format="json"`, one object a line, also for
+                records of uvicorn's and of your own; `access_log=True`, a line for each request.
         """
         from cubbyhole import (
             wiring,
@@ -216,6 +218,7 @@ class LitServer:
         options.check_run(host, num_api_servers, api_server_worker_type)
         if generate_client_file:
             self.generate_client_file(port_number)
+        log_format = log.check_format(kwargs.pop("log_format", "text"))
         drain_s = kwargs.pop("timeout_graceful_shutdown", self.uvicorn_graceful_timeout)
         wiring.serve(
             self,
@@ -224,7 +227,7 @@ class LitServer:
             port=port_number,
             num_api_servers=num_api_servers,
             log_level=log_level,
-            pretty_logs=pretty_logs,
+            log_format="pretty" if pretty_logs else log_format,
             uvicorn_options=options_from_environment(kwargs),
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path  # noqa: TC003  (typer reads it)
 from typing import Annotated, Any
 
 import typer
@@ -53,12 +54,26 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
     log_level: Annotated[
         str, typer.Option(help="critical, error, warning, info, debug or trace.")
     ] = "info",
+    log: Annotated[
+        str, typer.Option(metavar="FORMAT", help="text, pretty, or json: one object a line.")
+    ] = "text",
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write a line for each request.")
+    ] = False,
     otel: Annotated[
         bool, typer.Option("--otel", help="Send OpenTelemetry spans to where OTEL_* say.")
     ] = False,
     otel_endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="The same, to this collector (OTLP over HTTP)."),
+    ] = None,
+    post_mortem: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Keep the last state of all entries in this file."),
+    ] = None,
+    keep_requests: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help='Keep the last requests for replay, e.g. "64MB".'),
     ] = None,
 ) -> None:
     """Serve the LitServer or LitAPI that a file or module has."""
@@ -68,7 +83,13 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
         raise typer.Exit(run_reloading(target))
     from cubbyhole.cli.discovery import load, pick
 
-    _switch_on({"OTEL": otel_endpoint or otel})
+    _switch_on(
+        {
+            "OTEL": otel_endpoint or otel,
+            "POST_MORTEM": post_mortem,
+            "KEEP_REQUESTS": keep_requests,
+        }
+    )
     options: dict[str, Any] = {"workers_per_device": workers, "channel": channel}
     try:
         module, name = load(target)
@@ -81,6 +102,8 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
             num_api_servers=fronts,
             log_level=log_level,
             generate_client_file=False,
+            log_format=log,
+            access_log=access_log,
         )
     except (CubbyholeError, OSError, ValueError, RuntimeError) as error:
         if log_level in ("debug", "trace") or not isinstance(error, (CubbyholeError, OSError)):

@@ -176,7 +176,7 @@ class Desk:
         collected: Collected,
         *,
         endpoint: int,
-        request_id: bytes | None,
+        request_id: bytes,
         received_ns: int,
     ) -> None:
         """Keep the record of an answer of 500 or above, for whoever asks why: `cubbyhole inspect ID`."""
@@ -191,9 +191,9 @@ class Desk:
                 worker, attempt = entry.owner, entry.attempt
                 times_ns = (entry.received_ns, entry.ready_ns, entry.claimed_ns, 0, 0)
         logger.debug(
-            "request failed: id=%d request_id=%r path=%s code=%s status=%d worker=%d",
+            "request failed: id=%d request_id=%s path=%s code=%s status=%d worker=%d",
             collected.id,
-            request_id,
+            request_id.decode(),
             self.settings.endpoints[endpoint].path,
             failure.code,
             failure.status,
@@ -204,7 +204,7 @@ class Desk:
                 ring,
                 FailureRecord(
                     id=collected.id,
-                    request_id=(request_id or b"").decode("latin-1"),
+                    request_id=request_id.decode(),
                     endpoint=endpoint,
                     code=failure.code,
                     status=failure.status,

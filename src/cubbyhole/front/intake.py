@@ -10,6 +10,7 @@ See:   docs/design/request-path.md
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,6 +42,8 @@ NOTED = frozenset(
 NEGOTIATED = NOTED | {b"accept"}
 _PASSED = frozenset((b"inference-header-content-length", b"accept"))
 _JSON = b"application/json"
+ID_BYTES = 200  # of a client's X-Request-ID; it goes into logs, tables and headers
+_is_clean = re.compile(rb"[!-~]{1,%d}" % ID_BYTES).fullmatch
 _encode_meta = msgspec.msgpack.Encoder().encode
 
 
@@ -54,6 +57,19 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
+
+
+def clean_id(value: bytes) -> bytes:
+    """Return a client's id as it may be shown anywhere: printable ASCII without spaces, at most `ID_BYTES`. Other bytes are left out."""
+    if _is_clean(value):
+        return value
+    return bytes(byte for byte in value if 0x21 <= byte <= 0x7E)[:ID_BYTES]
+
+
+def client_id(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the client's X-Request-ID, cleaned; empty: it sent none that can be shown."""
+    value = header(headers, b"x-request-id")
+    return b"" if value is None else clean_id(value)
 
 
 def request_meta(
@@ -83,7 +99,7 @@ def request_meta(
             elif name == b"tracestate":
                 tracestate = value
             elif name == b"x-request-id":
-                request_id = value
+                request_id = clean_id(value)
             elif name in _PASSED:
                 passed.append((name.decode("latin-1"), value.decode("latin-1")))
             else:

@@ -26,14 +26,13 @@ from cubbyhole.front.intake import (
     NOTED,
     BodyTooLarge,
     ClientLeft,
-    header,
+    client_id,
     read_body,
     request_meta,
 )
 from cubbyhole.front.keys import refuse_key
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
-from cubbyhole.front.withdrawal import NAME_BYTES
 from cubbyhole.scheduling.admission import refusal
 
 if TYPE_CHECKING:
@@ -111,14 +110,12 @@ class Lane:
             return None
         except BodyTooLarge as error:
             self._desk.reject(error.code)
-            return await reply.send_too_large(
-                send, receive, unread=error.unread, key=self._error_key
-            )
+            return await self._refuse_body(scope, send, receive, unread=error.unread)
         except EntryTooLarge as error:
             self._desk.reject(error.code)
-            return await reply.send_too_large(send, receive, unread=False, key=self._error_key)
+            return await self._refuse_body(scope, send, receive, unread=False)
         except CubbyholeError as error:
-            return await self._refuse(send, error)
+            return await self._refuse(scope, send, error)
         del body  # the channel has it now; a reservation must not live as long as its request
         try:
             collected = await waiter.future
@@ -130,7 +127,11 @@ class Lane:
         if type(outcome) is Result and self._plain and not (meta or outcome.meta):
             content = outcome.body
             if type(content) is bytes and len(content) < compression.MINIMUM_BYTES:
-                head = [reply.JSON_TYPE, (b"content-length", b"%d" % len(content))]
+                head = [
+                    reply.JSON_TYPE,
+                    (b"content-length", b"%d" % len(content)),
+                    (b"x-request-id", b"%d" % waiter.id),  # no meta: the client sent none
+                ]
                 start = {"type": "http.response.start", "status": outcome.status, "headers": head}
                 await send(start)
                 await send({"type": "http.response.body", "body": content})
@@ -179,7 +180,7 @@ class Lane:
         )
         waiter = exchange.submit(entry, receive)
         if self._named:
-            waiter.name = (header(scope["headers"], b"x-request-id") or b"")[:NAME_BYTES]
+            waiter.name = client_id(scope["headers"])
         return waiter
 
     async def _read(self, scope: Any, receive: Any, exchange: Exchange, received_ns: int) -> Buffer:
@@ -216,7 +217,10 @@ class Lane:
     async def _reply(
         self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any
     ) -> None:
-        extra = self._extra_headers(scope, collected)
+        name = client_id(scope["headers"]) or b"%d" % waiter.id
+        extra: Headers = [(b"x-request-id", name)]
+        if self._timing:
+            extra.append(reply.timing_header(collected, now_ns()))
         outcome = collected.outcome
         if outcome is None:
             try:
@@ -246,24 +250,30 @@ class Lane:
                 send, outcome, extra, scope["headers"] if self._compressed else None
             )
 
-    def _extra_headers(self, scope: Any, collected: Any) -> Headers:
-        extra: Headers = []
-        request_id = header(scope["headers"], b"x-request-id")
-        if request_id is not None:
-            extra.append((b"x-request-id", request_id))
-        if self._timing:
-            extra.append(reply.timing_header(collected, now_ns()))
-        return extra
+    def _name(self, scope: Any) -> bytes:
+        """The client's id of a request that has no entry, or a new one."""
+        exchange = self._desk.exchange
+        return client_id(scope["headers"]) or (
+            b"" if exchange is None else b"%d" % next(exchange.ids)
+        )
 
-    async def _refuse(self, send: Any, error: CubbyholeError) -> None:
+    async def _refuse_body(self, scope: Any, send: Any, receive: Any, *, unread: bool) -> None:
+        extra: Headers = [(b"x-request-id", self._name(scope))]
+        await reply.send_too_large(send, receive, extra, unread=unread, key=self._error_key)
+
+    async def _refuse(self, scope: Any, send: Any, error: CubbyholeError) -> None:
+        name = self._name(scope)
+        extra: Headers = [(b"x-request-id", name)] if name else []
         if isinstance(error, Refused):
             self._desk.reject(error.failure.code)
-            return await self._fail(send, error.failure, [])
+            return await self._fail(send, error.failure, extra)
         self._desk.reject(error.code)
-        logger.debug("request refused: code=%s reason=%s", error.code, error)
+        logger.debug(
+            "request refused: request_id=%s code=%s reason=%s", name.decode(), error.code, error
+        )
         exchange = self._desk.exchange
         wait_s = 1 if exchange is None else exchange.retry_after_s()
-        return await self._fail(send, refusal(error, wait_s), [])
+        return await self._fail(send, refusal(error, wait_s), extra)
 
     async def _fail_entry(
         self,
@@ -276,16 +286,13 @@ class Lane:
     ) -> None:
         if failure is GONE:
             return
-        request_id = header(scope["headers"], b"x-request-id")
         self._desk.keep_failure(
             failure,
             collected,
             endpoint=self._endpoint,
-            request_id=request_id,
+            request_id=client_id(scope["headers"]),
             received_ns=waiter.since_ns,
         )
-        if request_id is None:  # with it the client can ask: cubbyhole inspect ID
-            extra.append((b"x-request-id", b"%d" % waiter.id))
         await self._fail(send, failure, extra)
 
     async def _fail(self, send: Any, failure: Failure, extra: Headers) -> None:

@@ -62,7 +62,7 @@ class WorkerArguments:
         lifeline: Anything with `fileno()` that becomes readable when the supervisor is gone.
         log_sink: Queue for `LitAPI.log`, or None.
         parse_form: (body, content type) -> mapping; given by the front's side, which knows the web stack.
-        log_level: For Cubbyhole's own records.
+        log_level, log_format: For Cubbyhole's own records.
         otel: As in `ServerSettings`.
     """
 
@@ -79,6 +79,7 @@ class WorkerArguments:
     log_sink: Any = None
     parse_form: Callable[[Buffer, str], Any] | str | None = None
     log_level: str = "info"
+    log_format: str = "text"
     otel: str | None = None
 
 
@@ -89,7 +90,7 @@ def run_worker(arguments: WorkerArguments) -> None:
         SystemExit: 1 if `setup` raised or the channel was lost. SIGTERM in `setup` ends the process at once.
     """
     os.environ["LITSERVE_WORKER_ID"] = str(arguments.number)
-    log.configure(arguments.log_level)
+    log.configure(arguments.log_level, arguments.log_format)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the supervisor decides
