@@ -18,6 +18,7 @@ import msgspec
 from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.errors import NativeCoreMissing
+from cubbyhole.core.kept import KeptRequests
 from cubbyhole.core.roster import Roster
 from cubbyhole.front.withdrawal import Mailboxes
 from cubbyhole.supervise import listening
@@ -52,6 +53,7 @@ class Wire(msgspec.Struct):
     loggers: LoggerProcess | None = None
     log_format: str = "text"
     post_mortem: PostMortem | None = None
+    kept: KeptRequests | None = None
 
     def close(self) -> None:
         """Let every child end, and free the memory."""
@@ -60,6 +62,8 @@ class Wire(msgspec.Struct):
         self.lifeline.close()
         self.channel.close()
         self.roster.close()
+        if self.kept is not None:
+            self.kept.close()
 
 
 def open_wire(
@@ -90,6 +94,8 @@ def open_wire(
     roster = Roster.create(fronts, settings.workers_total)
     # The life line comes after the channel: one that forks a process of its own must not hold it.
     wire = Wire(settings, channel, roster, Lifeline.create(), log_format=log_format)
+    if settings.keep_requests_bytes:
+        wire.kept = KeptRequests.create(settings.keep_requests_bytes, fronts)
     if server.loggers:
         from cubbyhole.api.loggers import LoggerProcess
 
@@ -149,6 +155,7 @@ def front_places(
 ) -> list[Place]:
     """Return a place for each front: forked, with one of the sockets and the server's app."""
     supervisor = os.getpid()
+    server.desk.kept = wire.kept
     if wire.settings.cancel_by_id:
         server.desk.mailboxes = Mailboxes(len(sockets))
     if any(endpoint.handover for endpoint in wire.settings.endpoints):

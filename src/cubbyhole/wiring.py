@@ -168,7 +168,13 @@ def _serve_on(
     places = worker_places(server, wire, options["log_level"])
     pool = make_pool([*places, *front_places(server, wire, sockets, options)], wire)
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
-    description = describe(wire.roster, wire.settings, wire.channel, options)
+    description = describe(
+        wire.roster,
+        wire.settings,
+        wire.channel,
+        options,
+        kept=0 if wire.kept is None else wire.kept.inode,
+    )
     if wire.settings.post_mortem:
         path = wire.settings.post_mortem
         wire.post_mortem = PostMortem(path, description, wire.channel, wire.roster)

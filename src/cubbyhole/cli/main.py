@@ -23,6 +23,7 @@ COMMANDS = {
     "requests": "cubbyhole.cli.entries:requests",
     "inspect": "cubbyhole.cli.entries:inspect",
     "stats": "cubbyhole.cli.stats:stats",
+    "replay": "cubbyhole.cli.replay:replay",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
     "bench": "cubbyhole.cli.bench:bench",  # with commands of its own
 }
@@ -64,6 +65,10 @@ def build() -> typer.Typer:
             app.add_typer(found, name=name)
         else:
             app.command(name, no_args_is_help=name in ("serve", "inspect"))(found)
+        if find_spec(module) is not None:
+            app.command(name, no_args_is_help=name in ("serve", "inspect", "replay"))(
+                getattr(import_module(module), function)
+            )
     return app
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.callbacks import CallbackRunner
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.entries import Collected, Failure
+    from cubbyhole.core.kept import KeptRequests
     from cubbyhole.core.roster import Roster
     from cubbyhole.core.settings import ServerSettings
     from cubbyhole.front.handover import Counter
@@ -65,6 +66,7 @@ class Desk:
         active: Open requests of this front, kept only with `track_requests`.
         fast_paths: Model paths that this front serves in the fast lane, for `/info`.
         shut_down: Asks the supervisor to end the server; None before start-up is done.
+        kept: Where requests are kept for replay, made before the fronts are forked; else None.
         tracer: Makes spans, of an open front with `otel`; else None.
         lifespans: More of them, which start after ours and end before (MCP's session manager).
     """
@@ -88,6 +90,7 @@ class Desk:
         self.exchange: Exchange | None = None
         self.active = 0
         self.tracer: Tracer | None = None
+        self.kept: KeptRequests | None = None
         self.lifespans: list[Callable[[Any], AbstractAsyncContextManager[Any]]] = []
         self.fast_paths: frozenset[str] = frozenset()
         self.shut_down: Callable[[], None] | None = None

@@ -174,11 +174,16 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
 
 def kind_of_lane(desk: Desk) -> type[Lane]:
     """Return the lane's class: what is switched off is not in it."""
-    if desk.settings.otel is None:
-        return Lane
-    from cubbyhole.front.tracing import TracedLane
+    kind: type[Lane] = Lane
+    if desk.settings.otel is not None:
+        from cubbyhole.front.tracing import TracedLane
 
-    return TracedLane
+        kind = TracedLane
+    if desk.settings.keep_requests_bytes:
+        from cubbyhole.front.keeping import keeping
+
+        kind = keeping(kind)
+    return kind
 
 
 def _more_paths(lit_api: Any) -> tuple[str, ...]:

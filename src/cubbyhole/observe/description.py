@@ -42,6 +42,7 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
         fronts, workers: How many, and where.
         endpoints: Their paths, in the order of their numbers.
         slots, arena_bytes: As in the settings.
+        kept: Inode of the memory with kept requests; 0: none are kept.
     """
 
     pid: int
@@ -55,12 +56,17 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...]
     slots: int
     arena_bytes: int
+    kept: int = 0
 
 
 def describe(
-    roster: Roster, settings: ServerSettings, channel: Any, options: Mapping[str, Any]
-) -> None:
-    """Write into the roster what the server is; `options` has its host and port."""
+    roster: Roster,
+    settings: ServerSettings,
+    channel: Any,
+    options: Mapping[str, Any],
+    kept: int = 0,
+) -> ServerDescription:
+    """Write into the roster what the server is, and return it; `options` has its host and port."""
     places = [settings.worker_place(index) for index in range(settings.workers_total)]
     description = ServerDescription(
         pid=os.getpid(),
@@ -74,5 +80,7 @@ def describe(
         endpoints=tuple(endpoint.path for endpoint in settings.endpoints),
         slots=settings.slots,
         arena_bytes=settings.arena_bytes,
+        kept=kept,
     )
     roster.describe(msgspec.json.encode(description))
+    return description

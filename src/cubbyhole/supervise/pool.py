@@ -88,6 +88,7 @@ class Pool:
         self._stalls = StallWatch(channel, roster, execution_timeout_s)
         self._rolling = Rolling(recycle_above_bytes)
         self._reminded_ns = now_ns()
+        self.after_turn: Callable[[], None] | None = None  # looks at what has changed
 
     def start(self, role: Role) -> None:
         """Start every process of a role."""
@@ -118,6 +119,8 @@ class Pool:
         for place in self._places:
             if place.due_ns is not None and place.due_ns <= now:
                 self._start(place)
+        if self.after_turn is not None:
+            self.after_turn()
 
     def roll(self, cause: str) -> None:
         """Replace all workers, one after another: each finishes what it has, and the next one waits until its successor is ready."""
