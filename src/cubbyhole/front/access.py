@@ -96,7 +96,7 @@ class AccessLog:
                 scope["method"],
                 _shown(scope["path"]),
                 status,
-                took_ns / 1e6,
+                round(took_ns / 1e6, 3),
                 size,
                 "-" if client is None else f"{client[0]}:{client[1]}",
                 name.decode("latin-1") or "-",

@@ -153,7 +153,7 @@ class TracedLane(Lane):
             span.set_attribute("cubbyhole.request.id", str(waiter.id))
             self._note_queue(tracer, visit)
         if visit.failure is not None:
-            note_failure(span, visit.failure)
+            note_failure(span, visit.failure, traceback=False)  # the worker's has it
         elif waiter is not None and (waiter.left or _is_gone(waiter)):
             span.set_attribute("error.type", "cancelled")
         elif not visit.complete and visit.status:

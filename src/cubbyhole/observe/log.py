@@ -3,7 +3,7 @@
 
 One event a line, then key=value pairs with their units, or the same as JSON:
     18:25:01.342 WARNING  cubbyhole.supervise.pool  worker replaced: worker=3 pid=812 reason=signal:SIGKILL failed_entries=2
-    {"time":"2026-11-25T18:25:01.342Z","level":"warning","logger":"cubbyhole.supervise.pool","pid":801,"event":"worker replaced",...}
+    {"time": "2026-11-25T18:25:01.342Z", "level": "warning", "logger": ..., "process": 801, "event": "worker replaced", "worker": 3, ...}
 
 Every record has the attribute `request_id`, also those of user code, for formats of the user's own: the client's X-Request-ID or the
 entry's id, of the request whose hooks run; of a batch all of them; empty elsewhere.
@@ -30,6 +30,7 @@ TRACE = 5  # uvicorn's level below DEBUG
 FORMATS = ("text", "json", "pretty")
 
 _PAIR = re.compile(r"(\w+)=(%(?:\.\d+)?[sdrfg])")
+_WRITTEN = re.compile(r"(\w+)=(\S+)")
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "message",
@@ -74,7 +75,8 @@ def configure(level: str | int = "info", log_format: str = "text") -> None:
 
     Args:
         level: The least severe level to show.
-        log_format: "text"; "pretty": through rich (colours, wrapped), where it is installed. Other loggers are left alone. "json":
+        log_format: "text"; "pretty": through rich (colours, wrapped), where it is installed. Other loggers are left alone, but where
+            nobody has set up logging, their warnings have our form, and so the request's id. "json":
             records of others, too, where nobody has set up the root logger, as a reader of JSON wants no other lines.
 
     Raises:
@@ -130,7 +132,7 @@ class JsonFormatter(logging.Formatter):
             "time": f"{moment}.{milliseconds:03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "pid": record.process,
+            "process": record.process,
             **_event(record),
         }
         for name in ("request_id", "trace_id"):
@@ -150,8 +152,14 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     if record.name.partition(".")[0] == "cubbyhole" and isinstance(record.args, tuple):
         event, _, rest = str(record.msg).partition(": ")
         names = [name for name, _ in _PAIR.findall(rest)]
-        if len(names) == len(record.args) and "%" not in event:
+        if "%" not in event and len(names) == len(record.args):
             return {"event": event, **dict(zip(names, record.args, strict=True))}
+        event, _, rest = record.getMessage().partition(
+            ": "
+        )  # a value is several pairs, as a label is
+        pairs = _WRITTEN.findall(rest)
+        if pairs:
+            return {"event": event} | {k: int(v) if v.isdecimal() else v for k, v in pairs}
     return {"event": record.getMessage()}
 
 

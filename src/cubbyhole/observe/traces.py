@@ -227,12 +227,12 @@ def note_error(span: Span, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
 
 
-def note_failure(span: Span, failure: Failure) -> None:
+def note_failure(span: Span, failure: Failure, *, traceback: bool = True) -> None:
     """Say how a span's request failed. Below 500 it is the client's doing, and no error of ours."""
     span.set_attribute("error.type", failure.code)
     if failure.status >= 500:
         span.set_status(Status(StatusCode.ERROR, failure.message or str(failure.detail)))
-        if failure.traceback_text:
+        if failure.traceback_text and traceback:
             event = {
                 "exception.type": failure.message.partition(":")[0],
                 "exception.message": failure.message,

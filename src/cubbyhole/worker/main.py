@@ -173,8 +173,6 @@ def open_workplace(arguments: WorkerArguments) -> Workplace:
 
     return Workplace(
         port,
-    return Workplace(
-        port,
         runner,
         arguments.settings,
         beat_and_tidy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,20 @@ def test_json_splits_our_events_into_typed_values() -> None:
     assert found["event"] == "worker replaced"
     assert (found["worker"], found["reason"], found["wait_s"]) == (3, "exit:1", 0.25)
     assert found["level"] == "warning"
+    assert found["process"] == os.getpid()
     assert found["time"].endswith("Z")
+
+
+def test_json_splits_values_that_are_several_pairs() -> None:
+    found = as_json(
+        record("cubbyhole.x", "%s ready: pid=%d %s", "worker", 7, "endpoint=/a device=cpu")
+    )
+    assert (found["event"], found["pid"]) == ("worker ready", 7)
+    found = as_json(
+        record("cubbyhole.x", "worker recycled: pid=%d %s", 7, "endpoint=/a device=cpu")
+    )
+    assert found["event"] == "worker recycled"
+    assert (found["pid"], found["endpoint"], found["device"]) == (7, "/a", "cpu")
 
 
 def test_json_takes_a_users_message_as_it_is() -> None:
