@@ -40,6 +40,7 @@ LITSERVE_CLASSES = {"LitAPI", "LitServer", "LitLoop", "LitSpec", "Callback"}
 MANY_METHODS = {
     "Roster": "a getter and a setter for each word of a cell",
     "Ledger": "a getter and a setter for each word of a cell",
+    "TopApp": "Textual finds what a key does by the method's name: one for each key",
     "MemoryChannel": "for tests: its two ports are split from it into another module and call back",
 }
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path  # noqa: TC003  (typer reads it)
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,57 +24,61 @@ Examples:
 """
 
 
+Target = Annotated[
+    str,
+    typer.Argument(metavar="FILE_OR_MODULE[:NAME]", help="A .py file or a dotted module name."),
+]
+Port = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.", min=0, max=65535)]
+Host = Annotated[str, typer.Option(help="Address; 0.0.0.0 for all.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Model processes per device (only for a LitAPI).", min=1)
+]
+Fronts = Annotated[
+    int | None,
+    typer.Option(help="HTTP processes; by default one per worker, at most one per core.", min=1),
+]
+Channel = Annotated[
+    str | None,
+    typer.Option(
+        help="How requests travel: shm, sockets, pipes, manager, zmq (only for a LitAPI)."
+    ),
+]
+Reload = Annotated[bool, typer.Option("--reload", help="Start again when a .py file changes.")]
+LogLevel = Annotated[str, typer.Option(help="critical, error, warning, info, debug or trace.")]
+Log = Annotated[
+    str, typer.Option(metavar="FORMAT", help="text, pretty, or json: one object a line.")
+]
+AccessLog = Annotated[bool, typer.Option("--access-log", help="Write a line for each request.")]
+Otel = Annotated[bool, typer.Option("--otel", help="Send OpenTelemetry spans to where OTEL_* say.")]
+OtelEndpoint = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The same, to this collector (OTLP over HTTP)."),
+]
+PostMortem = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Keep the last state of all entries in this file."),
+]
+KeepRequests = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help='Keep the last requests for replay, e.g. "64MB".'),
+]
+
+
 def serve(  # noqa: PLR0913, PLR0917  (an option each)
-    target: Annotated[
-        str,
-        typer.Argument(metavar="FILE_OR_MODULE[:NAME]", help="A .py file or a dotted module name."),
-    ],
-    port: Annotated[
-        int, typer.Option(help="TCP port; 0 takes a free one.", min=0, max=65535)
-    ] = 8000,
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 for all.")] = "127.0.0.1",
-    workers: Annotated[
-        int | None, typer.Option(help="Model processes per device (only for a LitAPI).", min=1)
-    ] = None,
-    fronts: Annotated[
-        int | None,
-        typer.Option(
-            help="HTTP processes; by default one per worker, at most one per core.", min=1
-        ),
-    ] = None,
-    channel: Annotated[
-        str | None,
-        typer.Option(
-            help="How requests travel: shm, sockets, pipes, manager, zmq (only for a LitAPI)."
-        ),
-    ] = None,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Start again when a .py file changes.")
-    ] = False,
-    log_level: Annotated[
-        str, typer.Option(help="critical, error, warning, info, debug or trace.")
-    ] = "info",
-    log: Annotated[
-        str, typer.Option(metavar="FORMAT", help="text, pretty, or json: one object a line.")
-    ] = "text",
-    access_log: Annotated[
-        bool, typer.Option("--access-log", help="Write a line for each request.")
-    ] = False,
-    otel: Annotated[
-        bool, typer.Option("--otel", help="Send OpenTelemetry spans to where OTEL_* say.")
-    ] = False,
-    otel_endpoint: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The same, to this collector (OTLP over HTTP)."),
-    ] = None,
-    post_mortem: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Keep the last state of all entries in this file."),
-    ] = None,
-    keep_requests: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help='Keep the last requests for replay, e.g. "64MB".'),
-    ] = None,
+    target: Target,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    workers: Workers = None,
+    fronts: Fronts = None,
+    channel: Channel = None,
+    reload: Reload = False,
+    log_level: LogLevel = "info",
+    log: Log = "text",
+    access_log: AccessLog = False,
+    otel: Otel = False,
+    otel_endpoint: OtelEndpoint = None,
+    post_mortem: PostMortem = None,
+    keep_requests: KeepRequests = None,
 ) -> None:
     """Serve the LitServer or LitAPI that a file or module has."""
     if reload:

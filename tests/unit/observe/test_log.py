@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 class Entry:
     """As much of a claimed entry as a log record needs."""
 
-    def __init__(self, id: int, **meta: str) -> None:  # noqa: A002
+    def __init__(self, id: int, meta: RequestMeta | None = None) -> None:  # noqa: A002
         self.id = id
-        self.meta = msgspec.msgpack.encode(RequestMeta(**meta)) if meta else b""
+        self.meta = b"" if meta is None else msgspec.msgpack.encode(meta)
+
+
+def become_current(*entries: Entry) -> None:
+    set_current(cast("Any", entries if len(entries) > 1 else entries[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +112,7 @@ def test_a_line_break_in_a_message_does_not_make_a_second_event() -> None:
 
 
 def test_the_request_of_the_running_hook_is_in_every_record() -> None:
-    set_current(Entry(7))  # type: ignore[arg-type]
+    become_current(Entry(7))
     assert as_line(record("model", "hello")).endswith("  hello request_id=7")
     assert as_json(record("model", "hello"))["request_id"] == "7"
     set_current(None)
@@ -117,7 +121,7 @@ def test_the_request_of_the_running_hook_is_in_every_record() -> None:
 
 def test_a_clients_id_and_trace_come_first() -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    set_current(Entry(7, request_id="order-17", traceparent=parent))  # type: ignore[arg-type]
+    become_current(Entry(7, RequestMeta(request_id="order-17", traceparent=parent)))
     found = as_json(record("model", "hello"))
     assert found["request_id"] == "order-17"
     assert found["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
@@ -126,7 +130,7 @@ def test_a_clients_id_and_trace_come_first() -> None:
 
 
 def test_a_batch_names_its_first_requests() -> None:
-    set_current(tuple(Entry(number) for number in range(20)))  # type: ignore[arg-type]
+    become_current(*(Entry(number) for number in range(20)))
     ids = current_request_ids().split(",")
     assert ids == [*(str(number) for number in range(SHOWN_IDS)), "..."]
 
