@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERVERS = Path(__file__).with_name("traced_servers.py")
-ARGUMENTS = ["--log", "json", "--access-log"]
+ARGUMENTS = ["--log", "json", "--access-log", "--request-ids"]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_uvicorns_lines_are_objects_too(server: Served) -> None:
 
 @pytest.mark.parametrize("lane", ["steps", "behind_fastapi"])
 def test_every_answer_has_an_id_also_those_that_are_refused(lane: str) -> None:
-    with serving(f"{SERVERS}:{lane}", timeout_s=60) as server:
+    with serving(f"{SERVERS}:{lane}", arguments=["--request-ids"], timeout_s=60) as server:
         url = f"{server.url}/predict"
         answers = [
             requests.post(url, json={"input": 1}, timeout=20),
@@ -172,3 +172,13 @@ def test_every_answer_has_an_id_also_those_that_are_refused(lane: str) -> None:
             ).headers["x-request-id"]
             == "mine"
         )
+
+
+def test_without_the_option_only_failures_and_who_asks_get_an_id() -> None:
+    with serving(f"{SERVERS}:steps", timeout_s=60) as server:
+        url = f"{server.url}/predict"
+        assert "x-request-id" not in requests.post(url, json={"input": 1}, timeout=20).headers
+        assert requests.post(url, json={"raise": 1}, timeout=20).headers["x-request-id"].isdigit()
+        named = {"X-Request-ID": "mine"}
+        answer = requests.post(url, json={"input": 1}, headers=named, timeout=20)
+        assert answer.headers["x-request-id"] == "mine"

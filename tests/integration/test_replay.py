@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERVERS = Path(__file__).with_name("servers.py")
-KEEPING = ["--keep-requests", "8MB"]
+KEEPING = ["--keep-requests", "8MB", "--request-ids"]
 
 
 @pytest.fixture(scope="module")

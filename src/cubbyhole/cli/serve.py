@@ -49,6 +49,9 @@ Log = Annotated[
     str, typer.Option(metavar="FORMAT", help="text, pretty, or json: one object a line.")
 ]
 AccessLog = Annotated[bool, typer.Option("--access-log", help="Write a line for each request.")]
+RequestIds = Annotated[
+    bool, typer.Option("--request-ids", help="Send X-Request-ID with every answer.")
+]
 Otel = Annotated[bool, typer.Option("--otel", help="Send OpenTelemetry spans to where OTEL_* say.")]
 OtelEndpoint = Annotated[
     str | None,
@@ -75,6 +78,7 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
     log_level: LogLevel = "info",
     log: Log = "text",
     access_log: AccessLog = False,
+    request_ids: RequestIds = False,
     otel: Otel = False,
     otel_endpoint: OtelEndpoint = None,
     post_mortem: PostMortem = None,
@@ -90,6 +94,7 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
     _switch_on(
         {
             "OTEL": otel_endpoint or otel,
+            "REQUEST_IDS": request_ids,
             "POST_MORTEM": post_mortem,
             "KEEP_REQUESTS": keep_requests,
         }

@@ -61,6 +61,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         recycle_above_bytes: A worker with more memory of its own is replaced; None: never.
         grpc_port: Where fronts also speak the Open Inference Protocol over gRPC; None: nowhere.
         otel: Send spans: to this base URL, or, empty, to where OTEL_* variables say; None: no spans.
+        request_ids: Say in every answer of a model path which entry its request was.
         keep_requests_bytes: Memory for the last requests, bodies included; 0: none is kept.
         post_mortem: File for the supervisor's snapshots; empty: none.
         model_metadata: Shown by `info_path`; JSON-able.
@@ -87,6 +88,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     recycle_above_bytes: int | None = None
     grpc_port: int | None = None
     otel: str | None = None
+    request_ids: bool = False
     keep_requests_bytes: int = 0
     post_mortem: str = ""
     model_metadata: Any = None

@@ -82,7 +82,8 @@ class Lane:
         receive_s = min(settings.receive_timeout_s, self._timeout_s)
         self._receive_ns = NEVER_NS // 2 if math.isinf(receive_s) else int(receive_s * 1e9)
         self._timing = settings.server_timing
-        self._plain = not (settings.server_timing or desk.response_hooks)
+        self._ids = settings.request_ids
+        self._plain = not (settings.server_timing or desk.response_hooks or self._ids)
         self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
         negotiates = len(desk.lit_apis[endpoint].answer_formats) > 1
         self._noted = NEGOTIATED if negotiates else NOTED
@@ -127,11 +128,7 @@ class Lane:
         if type(outcome) is Result and self._plain and not (meta or outcome.meta):
             content = outcome.body
             if type(content) is bytes and len(content) < compression.MINIMUM_BYTES:
-                head = [
-                    reply.JSON_TYPE,
-                    (b"content-length", b"%d" % len(content)),
-                    (b"x-request-id", b"%d" % waiter.id),  # no meta: the client sent none
-                ]
+                head = [reply.JSON_TYPE, (b"content-length", b"%d" % len(content))]
                 start = {"type": "http.response.start", "status": outcome.status, "headers": head}
                 await send(start)
                 await send({"type": "http.response.body", "body": content})
@@ -217,8 +214,10 @@ class Lane:
     async def _reply(
         self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any
     ) -> None:
-        name = client_id(scope["headers"]) or b"%d" % waiter.id
-        extra: Headers = [(b"x-request-id", name)]
+        name = client_id(scope["headers"])
+        if not name and (self._ids or type(collected.outcome) is Failure):
+            name = b"%d" % waiter.id  # with it the client can ask: cubbyhole inspect ID
+        extra: Headers = [(b"x-request-id", name)] if name else []
         if self._timing:
             extra.append(reply.timing_header(collected, now_ns()))
         outcome = collected.outcome
@@ -239,6 +238,8 @@ class Lane:
                 exchange.finish(waiter)
                 self._desk.announce_response()
             if failure is not None:
+                if not name:
+                    extra.append((b"x-request-id", b"%d" % waiter.id))
                 await self._fail_entry(scope, send, waiter, collected, failure, extra)
         elif isinstance(outcome, Failure):
             await self._fail_entry(scope, send, waiter, collected, outcome, extra)
