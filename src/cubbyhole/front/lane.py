@@ -214,12 +214,7 @@ class Lane:
     async def _reply(
         self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any
     ) -> None:
-        name = client_id(scope["headers"])
-        if not name and (self._ids or type(collected.outcome) is Failure):
-            name = b"%d" % waiter.id  # with it the client can ask: cubbyhole inspect ID
-        extra: Headers = [(b"x-request-id", name)] if name else []
-        if self._timing:
-            extra.append(reply.timing_header(collected, now_ns()))
+        extra = self._extra_headers(scope, waiter, collected)
         outcome = collected.outcome
         if outcome is None:
             try:
@@ -238,8 +233,6 @@ class Lane:
                 exchange.finish(waiter)
                 self._desk.announce_response()
             if failure is not None:
-                if not name:
-                    extra.append((b"x-request-id", b"%d" % waiter.id))
                 await self._fail_entry(scope, send, waiter, collected, failure, extra)
         elif isinstance(outcome, Failure):
             await self._fail_entry(scope, send, waiter, collected, outcome, extra)
@@ -250,6 +243,15 @@ class Lane:
             await reply.send_result(
                 send, outcome, extra, scope["headers"] if self._compressed else None
             )
+
+    def _extra_headers(self, scope: Any, waiter: Waiter, collected: Any) -> Headers:
+        name = client_id(scope["headers"])
+        if not name and self._ids:
+            name = b"%d" % waiter.id
+        extra: Headers = [(b"x-request-id", name)] if name else []
+        if self._timing:
+            extra.append(reply.timing_header(collected, now_ns()))
+        return extra
 
     def _name(self, scope: Any) -> bytes:
         """The client's id of a request that has no entry, or a new one."""
@@ -287,11 +289,14 @@ class Lane:
     ) -> None:
         if failure is GONE:
             return
+        request_id = client_id(scope["headers"])
+        if not request_id and not self._ids:  # with it the client can ask: cubbyhole inspect ID
+            extra.append((b"x-request-id", b"%d" % waiter.id))
         self._desk.keep_failure(
             failure,
             collected,
             endpoint=self._endpoint,
-            request_id=client_id(scope["headers"]),
+            request_id=request_id,
             received_ns=waiter.since_ns,
         )
         await self._fail(send, failure, extra)

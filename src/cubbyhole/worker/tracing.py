@@ -326,9 +326,10 @@ def trace(
 
     Args:
         port: The worker's.
-        made, handover: Arguments of `Runner`.
+        made: Arguments of `Runner`.
         endpoint: As in `Tracer`.
         worker: Its number in the server.
+        handover: As `Runner` takes it.
     """
     spans = Spans(Tracer(endpoint, f"worker {worker}", shared=True), worker, made[0].api_path)
     return TracedPort(port, spans), TracedRunner(spans, *made, handover=handover)
