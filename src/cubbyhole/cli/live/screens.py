@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
 from cubbyhole.cli.entries import row, times_of
+from cubbyhole.cli.past import finished_phases, finished_row
 from cubbyhole.cli.phases import draw, list_phases
 from cubbyhole.core.clock import now_ns
 
@@ -25,24 +26,27 @@ if TYPE_CHECKING:
 
 def describe(attached: AttachedServer, request_id: int) -> str:
     """Return one request whole, as text: its values, its phases, and why it failed."""
-    entry = next((one for one in attached.entries(past=True) if one.id == request_id), None)
+    entry = next((one for one in attached.entries() if one.id == request_id), None)
+    past = next((one for one in attached.history() if one.id == request_id), None)
     record = next((one for one in attached.failures() if one.id == request_id), None)
     lines: list[str] = []
+    found = None
     if entry is not None:
-        found = row(attached, entry)
+        found, phases = row(attached, entry), list_phases(times_of(entry), now_ns(), over=False)
+    elif past is not None:
+        found, phases = finished_row(attached, past), finished_phases(past)
+    if found is not None:
         lines += [
             f"{name:<18}{value}"
             for name, value in found.items()
             if value is not None and not isinstance(value, dict)
         ]
-        over = entry.state == "FREE"
-        end_ns = (entry.done_ns or now_ns()) if over else now_ns()
-        lines += ["", *draw(list_phases(times_of(entry), end_ns, over=over))]
+        lines += ["", *draw(phases)]
     if record is not None:
         lines += ["", f"failed: {record.status} {record.code}", record.message]
         lines += record.traceback_text.rstrip().splitlines()
     if not lines:
-        lines = [f"Request {request_id} is over, and its slot was used again."]
+        lines = [f"Request {request_id} is over, and too many came after it."]
     return "\n".join(lines)
 
 
