@@ -64,11 +64,7 @@ def build() -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name, no_args_is_help=name in ("serve", "inspect"))(found)
-        if find_spec(module) is not None:
-            app.command(name, no_args_is_help=name in ("serve", "inspect", "replay"))(
-                getattr(import_module(module), function)
-            )
+            app.command(name, no_args_is_help=name in ("serve", "inspect", "replay"))(found)
     return app
 
 
