@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.figures import percentile
+from cubbyhole.measuring.tables import percentile
 
 SEED = 5
 GRACE_S = 5.0  # for what is under way at the end

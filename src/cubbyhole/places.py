@@ -18,6 +18,7 @@ import msgspec
 from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.errors import NativeCoreMissing
+from cubbyhole.core.kept import KeptRequests
 from cubbyhole.core.roster import Roster
 from cubbyhole.front.withdrawal import Mailboxes
 from cubbyhole.supervise import listening
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.loggers import LoggerProcess
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.observe.post_mortem import PostMortem
     from cubbyhole.server import LitServer
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,9 @@ class Wire(msgspec.Struct):
     roster: Roster
     lifeline: Lifeline
     loggers: LoggerProcess | None = None
+    log_format: str = "text"
+    post_mortem: PostMortem | None = None
+    kept: KeptRequests | None = None
 
     def close(self) -> None:
         """Let every child end, and free the memory."""
@@ -60,9 +65,13 @@ class Wire(msgspec.Struct):
         self.lifeline.close()
         self.channel.close()
         self.roster.close()
+        if self.kept is not None:
+            self.kept.close()
 
 
-def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
+def open_wire(
+    server: LitServer, settings: ServerSettings, fronts: int, log_format: str = "text"
+) -> Wire:
     """Make the channel, the loggers' process, the roster and the life line.
 
     Without a native core the channel is "sockets".
@@ -87,7 +96,9 @@ def open_wire(server: LitServer, settings: ServerSettings, fronts: int) -> Wire:
         channel = create_channel(FALLBACK_CHANNEL, sizes)
     roster = Roster.create(fronts, settings.workers_total)
     # The life line comes after the channel: one that forks a process of its own must not hold it.
-    wire = Wire(settings, channel, roster, Lifeline.create())
+    wire = Wire(settings, channel, roster, Lifeline.create(), log_format=log_format)
+    if settings.keep_requests_bytes:
+        wire.kept = KeptRequests.create(settings.keep_requests_bytes, fronts)
     if server.loggers:
         from cubbyhole.api.loggers import LoggerProcess
 
@@ -132,6 +143,8 @@ def worker_places(server: LitServer, wire: Wire, log_level: str) -> list[Place]:
             log_sink=wire.loggers.sink if wire.loggers else None,
             parse_form=FORM_PARSER,
             log_level=log_level,
+            log_format=wire.log_format,
+            otel=wire.settings.otel,
         )
         places.append(
             Place(
@@ -150,6 +163,7 @@ def front_places(
 ) -> list[Place]:
     """Return a place for each front: forked, with one of the sockets and the server's app."""
     supervisor = os.getpid()
+    server.desk.kept = wire.kept
     if wire.settings.cancel_by_id:
         server.desk.mailboxes = Mailboxes(len(sockets))
     if any(endpoint.handover for endpoint in wire.settings.endpoints):

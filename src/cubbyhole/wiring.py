@@ -21,6 +21,7 @@ from cubbyhole.core.errors import WorkerFailedToStart
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.observe import log
 from cubbyhole.observe.description import describe
+from cubbyhole.observe.post_mortem import PostMortem
 from cubbyhole.places import front_places, make_pool, open_wire, worker_places
 from cubbyhole.supervise import listening
 from cubbyhole.supervise.admin import AdminSocket
@@ -117,7 +118,7 @@ def serve(
     port: int = 8000,
     num_api_servers: int | None = None,
     log_level: str = "info",
-    pretty_logs: bool = False,
+    log_format: str = "text",
     uvicorn_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or a failure; returns after an orderly end.
@@ -129,7 +130,7 @@ def serve(
         port: 0 takes a free one.
         num_api_servers: Fronts; None: `choose_fronts`.
         log_level: For Cubbyhole's and uvicorn's records.
-        pretty_logs: Records through rich.
+        log_format: Of the same: see `observe.log`.
         uvicorn_options: Further arguments of `uvicorn.Config`.
 
     Raises:
@@ -137,7 +138,7 @@ def serve(
         WorkerDied, WorkerFailedToStart: the server had to end; accepted requests were answered first.
         OSError: the port is taken.
     """
-    log.configure(log_level, pretty=pretty_logs)
+    log.configure(log_level, log_format)
     fronts = choose_fronts(settings) if num_api_servers is None else num_api_servers
     signals = SignalPipe()
     signals.install()
@@ -148,8 +149,11 @@ def serve(
     try:
         sockets = listening.bind(host, port, fronts)
         options = {"log_level": log_level, **(uvicorn_options or {})}
+        if log_format == "json":  # uvicorn's records go the same way
+            options.setdefault("log_config", None)
         options.update(host=host, port=sockets[0].getsockname()[1])
-        _serve_on(server, open_wire(server, settings, fronts), signals, sockets, options)
+        wire = open_wire(server, settings, fronts, log_format)
+        _serve_on(server, wire, signals, sockets, options)
     finally:
         listening.close(sockets)
         signals.restore()
@@ -168,10 +172,27 @@ def _serve_on(
     admin = AdminSocket.listen(Operator(wire.channel, wire.settings, pool, signals))
     pool.attend(admin)
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
-    describe(wire.roster, wire.settings, wire.channel, options, admin.address)
+    description = describe(
+        wire.roster,
+        wire.settings,
+        wire.channel,
+        options,
+        admin=admin.address,
+        kept=0 if wire.kept is None else wire.kept.inode,
+    )
+    if wire.settings.post_mortem:
+        path = wire.settings.post_mortem
+        wire.post_mortem = PostMortem(path, description, wire.channel, wire.roster)
+        pool.attend(wire.post_mortem)
+    ending = "ended in order"
     try:
         _supervise(server, wire, pool, signals, sockets, options)
+    except BaseException as error:
+        ending = f"ended: {type(error).__name__}: {error}"
+        raise
     finally:
+        if wire.post_mortem is not None:
+            wire.post_mortem.finish(ending)
         pool.end()
         admin.close()
         wire.close()
@@ -239,6 +260,8 @@ def _open(
     shown = f"[{web.host}]" if ":" in web.host else web.host
     address = f"{scheme}://{shown}:{web.port}"
     logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", address)
+    if wire.log_format == "json":
+        return
     if server.app.openapi_url is not None and server.app.docs_url is not None:
         print(f"Swagger UI is available at {address}/docs", flush=True)  # noqa: T201  LitServe's line, read by scripts
 

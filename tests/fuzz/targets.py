@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from cubbyhole.worker.arrays import CONTENT_TYPE, read_npy
 
 from cubbyhole.channels.framing import Final, Link, encoder
 from cubbyhole.channels.shm import SharedMemoryChannel
 from cubbyhole.core.entries import RequestMeta
 from cubbyhole.core.errors import ChannelError, HTTPError, MalformedBody
 from cubbyhole.core.failures import RING_BYTES, FailureRecord, keep_failure, read_failures
+from cubbyhole.core.handed import Ask, Tensor, check_tensor
 from cubbyhole.core.roster import TEXT_BYTES, read_description
+from cubbyhole.formats.npy import read_npy
+from cubbyhole.formats.packed import read_packed, write_packed
+from cubbyhole.formats.safetensors import read_safetensors, write_safetensors
 from cubbyhole.front.forms import parse_form
 from cubbyhole.specs.oip_tensors import check_head, declare, from_json, from_raw
 from cubbyhole.worker.reading import decode_meta, reader_for
@@ -54,9 +57,29 @@ def npy(data: bytes) -> None:
     """A body of application/x-npy."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, about headers of Python 2
-        array = read_npy(data, CONTENT_TYPE)
+        array = read_npy(data)
     assert array.nbytes <= len(data)
     assert not array.flags.writeable
+
+
+def safetensors(data: bytes) -> None:
+    """A body of application/x-safetensors."""
+    for array in read_safetensors(data).values():
+        assert array.nbytes <= 2 * len(data)  # bfloat16 is widened
+        assert not array.flags.writeable
+
+
+def packed(data: bytes) -> None:
+    """A body of application/msgpack."""
+    read_packed(data)
+
+
+def handed(data: bytes) -> None:
+    """What a client on the same machine says of its memory."""
+    ask = msgspec.msgpack.decode(data, type=Ask)
+    for one in ask.tensors:
+        check_tensor(one, 4096)
+        assert 0 <= one.at <= one.at + one.size_bytes <= 4096
 
 
 def body(data: bytes) -> None:
@@ -183,6 +206,15 @@ def _frame() -> bytes:
 TARGETS: dict[str, tuple[Callable[[bytes], Any], list[bytes]]] = {
     "frames": (frames, [_frame() * 3]),
     "npy": (npy, [_npy_bytes()]),
+    "safetensors": (
+        safetensors,
+        [b"".join(map(bytes, write_safetensors({"x": np.zeros((2, 2), "f4"), "y": np.arange(3)})))],
+    ),
+    "packed": (packed, [write_packed({"a": np.arange(6.0).reshape(2, 3), "b": [1, b"x", None]})]),
+    "handed": (
+        handed,
+        [msgspec.msgpack.encode(Ask("/predict", [Tensor("x", "F32", (4, 4), 64)], out=True))],
+    ),
     "body": (body, [b'{"input": [1, 2.5, "text"]}', b'["a","b"]']),
     "meta": (meta, [msgspec.msgpack.encode(RequestMeta("a/b", "q=1", [("h", "v")], "i", "t"))]),
     "form": (

@@ -169,6 +169,11 @@ def narrow() -> ls.LitServer:
     return one(max_queue=2, max_payload_size=1000)
 
 
+def prioritised() -> ls.LitServer:
+    """Squares, in the order that clients ask for."""
+    return one(priorities=True)
+
+
 def limited() -> ls.LitServer:
     """Squares, with limits of waiting and of running far below the timeout."""
     return one(queue_timeout=0.4, execution_timeout=1.0)

@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cubbyhole.cli.process_state import process_word
+from cubbyhole.core.clock import now_ns
 from cubbyhole.core.errors import CubbyholeError
 from cubbyhole.core.failures import FailureRecord, read_failures
+from cubbyhole.core.kept import NAME as KEPT_NAME
+from cubbyhole.core.kept import KeptRequests
 from cubbyhole.core.roster import NAME, Roster, read_description
 from cubbyhole.observe.description import ServerDescription
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 _ROSTER = f"/memfd:{NAME} (deleted)"
 _SEGMENT = "/memfd:cubbyhole (deleted)"
+_KEPT = f"/memfd:{KEPT_NAME} (deleted)"
 _decode = msgspec.json.Decoder(ServerDescription).decode
 
 
@@ -47,10 +52,15 @@ class AttachedServer:
     """One server, seen from outside."""
 
     def __init__(
-        self, description: ServerDescription, roster: Roster, channel: SharedMemoryChannel
+        self,
+        description: ServerDescription,
+        roster: Roster,
+        channel: SharedMemoryChannel,
+        kept: KeptRequests | None = None,
     ) -> None:
         self.description = description
         self.roster = roster
+        self.kept = kept
         self._channel = channel
 
     def __enter__(self) -> Self:
@@ -102,6 +112,15 @@ class AttachedServer:
                 found.setdefault(record.id, []).append(record)
         return found
 
+    def now_ns(self) -> int:
+        """Return the moment to which ages belong."""
+        return now_ns()
+
+    def worker(self, index: int) -> tuple[int, str]:
+        """Return a worker's pid, 0 for none, and what the kernel says of it."""
+        pid = self.roster.pid(self.roster.worker_cell(index))
+        return pid, process_word(pid) if pid else "dead"
+
     def path(self, endpoint: int) -> str:
         """Return an endpoint's path."""
         paths = self.description.endpoints
@@ -110,6 +129,8 @@ class AttachedServer:
     def close(self) -> None:
         """Unmap."""
         self.roster.close()
+        if self.kept is not None:
+            self.kept.close()
         self._channel.close()
 
 
@@ -185,7 +206,18 @@ def attach(pid: int | None = None) -> AttachedServer:
     except OSError as error:
         raise NoServer(f"Server {description.pid} ended while it was looked at.") from error
     channel = SharedMemoryChannel.observe(segment_fd, **sizes, endpoints=len(description.endpoints))
-    return AttachedServer(description, roster, channel)
+    return AttachedServer(description, roster, channel, _open_kept(description))
+
+
+def _open_kept(description: ServerDescription) -> KeptRequests | None:
+    """Map the requests that a server keeps, where it does."""
+    if description.kept:
+        for link, target in _links():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                if target == _KEPT and link.stat().st_ino == description.kept:
+                    fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+                    return KeptRequests(fd, description.fronts, writable=False)
+    return None
 
 
 def _links() -> Iterator[tuple[Path, str]]:

@@ -8,6 +8,8 @@ See:   docs/guide/seeing.md
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import msgspec
@@ -16,18 +18,28 @@ import typer
 from cubbyhole.cli.attach import AttachedServer, NoServer, attach
 from cubbyhole.cli.past import finished_phases, finished_row
 from cubbyhole.cli.phases import Phase, draw, list_phases
-from cubbyhole.cli.process_state import process_word
 from cubbyhole.cli.quarantine import death_row, print_deaths, show_quarantined
-from cubbyhole.core.clock import NEVER_NS, now_ns
+from cubbyhole.cli.recorded import RecordedServer
+from cubbyhole.core.clock import NEVER_NS
+from cubbyhole.observe.post_mortem import NoRecord
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from cubbyhole.core.failures import FailureRecord
     from cubbyhole.core.history import FinishedEntry
     from cubbyhole.core.statistics import EntrySnapshot
 
+    Seen: TypeAlias = AttachedServer | RecordedServer
+
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Server = Annotated[
     int | None, typer.Option(metavar="PID", help="Which server, by its supervisor's pid.")
+]
+
+File = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="A post mortem that a server wrote, instead of a server."),
 ]
 
 
@@ -43,9 +55,10 @@ def requests(
         ),
     ] = False,
     server: Server = None,
+    file: File = None,
 ) -> None:
     """Show every request that is under way."""
-    with _attach(server) as attached:
+    with _attach(server, file) as attached:
         if quarantined:
             show_quarantined(attached, as_json=json)
             return
@@ -53,6 +66,10 @@ def requests(
         rows = [finished_row(attached, entry) for entry in finished]
         rows += [row(attached, entry) for entry in attached.entries()]
         failures = [failure_row(attached, record) for record in attached.failures()] if past else []
+        if past and attached.kept is not None:
+            ids = {one.id for one in attached.kept.read()}
+            for one in (*rows, *failures):
+                one["kept"] = one["id"] in ids
         if json:
             found = {"server": attached.description, "requests": rows, "failures": failures}
             _print_json(found)
@@ -60,6 +77,8 @@ def requests(
         _print_rows(attached, rows, past=past)
         if past:
             _print_failures(failures)
+            if attached.kept is not None:
+                typer.echo("\n* is kept: cubbyhole replay ID sends it again")
 
 
 def inspect(
@@ -68,9 +87,10 @@ def inspect(
     ],
     json: Json = False,
     server: Server = None,
+    file: File = None,
 ) -> None:
     """Show one request whole: where it is, how long it was in each phase, and why it failed."""
-    with _attach(server) as attached:
+    with _attach(server, file) as attached:
         entry = next((one for one in attached.entries() if str(one.id) == request), None)
         record = next(
             (one for one in attached.failures() if request in (str(one.id), one.request_id)), None
@@ -96,16 +116,16 @@ def inspect(
         if json:
             _print_json(found)
             return
-        _print_one(attached, found, _phases(entry, past, record), record)
+        _print_one(attached, found, _phases(entry, past, record, attached.now_ns()), record)
         print_deaths(deaths)
 
 
-def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
+def row(attached: Seen, entry: EntrySnapshot) -> dict[str, Any]:
     """Return an entry as one flat mapping; ages in milliseconds."""
-    time_ns = now_ns()
+    time_ns = attached.now_ns()
     over = entry.state == "FREE"
     end_ns = (entry.done_ns or time_ns) if over else time_ns
-    pid = attached.roster.pid(attached.roster.worker_cell(entry.owner)) if entry.owner >= 0 else 0
+    pid, word = attached.worker(entry.owner) if entry.owner >= 0 else (0, "")
     return {
         "id": entry.id,
         "endpoint": attached.path(entry.endpoint),
@@ -120,7 +140,7 @@ def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
         "front": entry.front,
         "worker": entry.owner if entry.owner >= 0 else None,
         "worker_pid": pid or None,
-        "worker_process": process_word(pid) if pid else None,
+        "worker_process": word if pid else None,
         "attempt": entry.attempt,
         "cancelled": entry.cancelled,
         "request_bytes": entry.request_bytes,
@@ -134,27 +154,30 @@ def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
     }
 
 
-def failure_row(attached: AttachedServer, record: FailureRecord) -> dict[str, Any]:
+def failure_row(attached: Seen, record: FailureRecord) -> dict[str, Any]:
     """Return a failure as one mapping."""
     found: dict[str, Any] = msgspec.to_builtins(record)
     times_ns = tuple(found.pop("times_ns"))
     phases = list_phases(times_ns, record.failed_ns, over=True)
     found["endpoint"] = attached.path(record.endpoint)
     found["worker"] = record.worker if record.worker >= 0 else None
-    found["ago_s"] = round((now_ns() - found.pop("failed_ns")) / 1e9, 3)
+    found["ago_s"] = round((attached.now_ns() - found.pop("failed_ns")) / 1e9, 3)
     found["phases_ms"] = {phase.name: round(phase.duration_ms, 3) for phase in phases}
     return found
 
 
 def _phases(
-    entry: EntrySnapshot | None, past: FinishedEntry | None, record: FailureRecord | None
+    entry: EntrySnapshot | None,
+    past: FinishedEntry | None,
+    record: FailureRecord | None,
+    time_ns: int,
 ) -> list[Phase]:
     if past is not None:
         return finished_phases(past)
     if record is not None:
         return list_phases(record.times_ns, record.failed_ns, over=True)
     assert entry is not None  # noqa: S101  one of the three was found
-    return list_phases(times_of(entry), now_ns(), over=False)
+    return list_phases(times_of(entry), time_ns, over=False)
 
 
 def times_of(entry: EntrySnapshot) -> tuple[int, int, int, int, int]:
@@ -168,10 +191,10 @@ def times_of(entry: EntrySnapshot) -> tuple[int, int, int, int, int]:
     )
 
 
-def _attach(pid: int | None) -> AttachedServer:
+def _attach(pid: int | None, file: Path | None = None) -> Seen:
     try:
-        return attach(pid)
-    except NoServer as error:
+        return attach(pid) if file is None else RecordedServer(file)
+    except (NoServer, NoRecord) as error:
         _fail(str(error))
 
 
@@ -192,7 +215,7 @@ def _worker(found: dict[str, Any]) -> str:
     return f"{found['worker']} (pid {found['worker_pid']}, {found['worker_process']})"
 
 
-def _print_rows(attached: AttachedServer, rows: list[dict[str, Any]], *, past: bool) -> None:
+def _print_rows(attached: Seen, rows: list[dict[str, Any]], *, past: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -200,6 +223,8 @@ def _print_rows(attached: AttachedServer, rows: list[dict[str, Any]], *, past: b
     console = Console()
     what = "kept" if past else "under way"
     console.print(f"Server {about.pid} at {about.address}: {len(rows)} requests {what}")
+    if isinstance(attached, RecordedServer):
+        console.print(_moment(attached))
     if not rows:
         return
     table = Table(box=None, pad_edge=False)
@@ -221,7 +246,7 @@ def _print_rows(attached: AttachedServer, rows: list[dict[str, Any]], *, past: b
     for one in rows:
         left = one["deadline_left_ms"]
         table.add_row(
-            str(one["id"]),
+            str(one["id"]) + (" *" if one.get("kept") else ""),
             one["endpoint"],
             _state(one),
             f"{one['age_ms']:.1f}",
@@ -240,6 +265,12 @@ def _state(one: dict[str, Any]) -> str:
     if one["state"] == "over":
         return f"{one['status']} {one['failure'] or one['outcome']}"
     return f"{one['state']} cancelled" if one["cancelled"] else str(one["state"])
+
+
+def _moment(recorded: RecordedServer) -> str:
+    record = recorded.record
+    moment = datetime.fromtimestamp(record.written_at_s, timezone.utc)
+    return f"as it was at {moment:%Y-%m-%d %H:%M:%S} UTC ({record.cause})"
 
 
 def _wide(console: Any) -> Any:
@@ -263,13 +294,14 @@ def _print_failures(failures: list[dict[str, Any]]) -> None:
         table.add_column(name)
     for one in failures:
         worker = "-" if one["worker"] is None else str(one["worker"])
-        cells = (one["id"], one["endpoint"], f"{one['ago_s']:.1f}", one["status"], one["code"])
+        name = f"{one['id']} *" if one.get("kept") else one["id"]
+        cells = (name, one["endpoint"], f"{one['ago_s']:.1f}", one["status"], one["code"])
         table.add_row(*(str(cell) for cell in cells), worker, Text(one["message"]))
     console.print(table)
 
 
 def _print_one(
-    attached: AttachedServer,
+    attached: Seen,
     found: dict[str, Any],
     phases: list[Phase],
     record: FailureRecord | None,

@@ -28,10 +28,11 @@ COMMANDS = {
     "drain": "cubbyhole.cli.operate:drain",
     "roll": "cubbyhole.cli.operate:roll",
     "scale": "cubbyhole.cli.operate:scale",
+    "replay": "cubbyhole.cli.replay:replay",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
     "bench": "cubbyhole.cli.bench:bench",  # with commands of its own
 }
-NEED_ARGUMENTS = ("serve", "inspect", "cancel", "rerank", "scale")
+NEED_ARGUMENTS = ("serve", "inspect", "cancel", "rerank", "scale", "replay")
 
 
 def _show_version(value: bool) -> None:

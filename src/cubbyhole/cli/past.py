@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.cli.phases import Phase, list_phases
-from cubbyhole.core.clock import now_ns
 
 if TYPE_CHECKING:
     from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.cli.recorded import RecordedServer
     from cubbyhole.core.history import FinishedEntry
 
 
@@ -23,7 +23,7 @@ def finished_phases(entry: FinishedEntry) -> list[Phase]:
     return list_phases(entry.times_ns, entry.over_ns, over=True)
 
 
-def finished_row(attached: AttachedServer, entry: FinishedEntry) -> dict[str, Any]:
+def finished_row(attached: AttachedServer | RecordedServer, entry: FinishedEntry) -> dict[str, Any]:
     """Return a finished request as one flat mapping, with the keys of one that is under way and a few more."""
     return {
         "id": entry.id,
@@ -31,7 +31,7 @@ def finished_row(attached: AttachedServer, entry: FinishedEntry) -> dict[str, An
         "state": "over",
         "outcome": entry.outcome,
         "status": entry.status,
-        "ended_ago_s": round(max(0, now_ns() - entry.over_ns) / 1e9, 3),
+        "ended_ago_s": round(max(0, attached.now_ns() - entry.over_ns) / 1e9, 3),
         "age_ms": round((entry.over_ns - entry.times_ns[0]) / 1e6, 3),
         "deadline_left_ms": None,
         "rank": entry.rank,

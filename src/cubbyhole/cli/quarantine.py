@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.cli.recorded import RecordedServer
     from cubbyhole.core.failures import FailureRecord
 
 POISON = "poison"
 
 
-def list_quarantined(attached: AttachedServer) -> list[dict[str, Any]]:
+def list_quarantined(attached: AttachedServer | RecordedServer) -> list[dict[str, Any]]:
     """Return the quarantined requests that are kept, oldest first, each with the deaths that it caused."""
     deaths = attached.deaths()
     return [
@@ -50,7 +51,7 @@ def death_row(record: FailureRecord) -> dict[str, Any]:
     }
 
 
-def show_quarantined(attached: AttachedServer, *, as_json: bool) -> None:
+def show_quarantined(attached: AttachedServer | RecordedServer, *, as_json: bool) -> None:
     """Print them."""
     rows = list_quarantined(attached)
     if as_json:

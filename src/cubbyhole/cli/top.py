@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cubbyhole top`: a running server, live, seen from outside.
 
-Flow:  attach.py -> **picture** each second -> rich's Live
+Flow:  attach.py -> live/app.py, where textual is installed; else, and for `--once`: **picture** -> rich
 Owns:  nothing; the server is only read.
 See:   docs/guide/seeing.md
 """
@@ -9,6 +9,7 @@ See:   docs/guide/seeing.md
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -51,6 +52,16 @@ def top(
                 console = console if console.is_terminal else Console(width=160)
                 console.print(picture(attached, before, take_sample(attached)))
                 return
+            if find_spec("textual") is not None:
+                from cubbyhole.cli.live.app import run_top
+
+                run_top(attached, every)
+                return
+            typer.echo(
+                "cubbyhole: textual is not installed, so this view can only be looked at. For sorting, filters and details: "
+                "pip install 'cubbyhole[tui]'",
+                err=True,
+            )
             with Live(auto_refresh=False, screen=True) as live:
                 while True:
                     time.sleep(every)

@@ -43,6 +43,7 @@ class RequestMeta(msgspec.Struct, array_like=True, frozen=True):
     request_id: str = ""
     traceparent: str = ""
     handed: HandedMemory | None = None  # only a front can say so: it is no header's value
+    tracestate: str = ""
 
 
 class ResultMeta(msgspec.Struct, array_like=True, frozen=True):

@@ -45,9 +45,10 @@ class ProcessState(enum.IntEnum):
     DRAINING = 5
 
 
-def _anonymous_file() -> int:
+def anonymous_file(name: str) -> int:
+    """Return a descriptor of memory that has no name in the file system, but one in `/proc/<pid>/fd`."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create(NAME, os.MFD_CLOEXEC)
+        return os.memfd_create(name, os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:  # macOS: an unlinked file
         return os.dup(file.fileno())
 
@@ -70,7 +71,7 @@ class Roster:
     @classmethod
     def create(cls, fronts: int, workers: int) -> Roster:
         """Make an empty roster."""
-        fd = _anonymous_file()
+        fd = anonymous_file(NAME)
         os.ftruncate(fd, _size_bytes(fronts, workers))
         return cls(fd, fronts, workers)
 

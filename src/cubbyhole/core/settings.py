@@ -79,6 +79,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         kill_cancelled_after_s: A worker that goes on for so long with nothing but cancelled requests is ended; inf: never.
         front_timeout_s: A front whose event loop stands still for so long is ended; inf: never.
         scale_up_after_s, scale_down_after_s: See `scheduling.scaling`; only where an endpoint has `min_workers`.
+        otel: Send spans: to this base URL, or, empty, to where OTEL_* variables say; None: no spans.
+        request_ids: Say in every answer of a model path which entry its request was.
+        keep_requests_bytes: Memory for the last requests, bodies included; 0: none is kept.
+        post_mortem: File for the supervisor's snapshots; empty: none.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -113,6 +117,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     front_timeout_s: float = 10.0
     scale_up_after_s: float = 1.0
     scale_down_after_s: float = 60.0
+    otel: str | None = None
+    request_ids: bool = False
+    keep_requests_bytes: int = 0
+    post_mortem: str = ""
     model_metadata: Any = None
 
     @property

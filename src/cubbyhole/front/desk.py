@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from cubbyhole.api.callbacks import CallbackRunner
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.entries import Collected, Failure
+    from cubbyhole.core.kept import KeptRequests
     from cubbyhole.core.roster import Roster
     from cubbyhole.core.settings import ServerSettings
     from cubbyhole.front.handover import Counter
     from cubbyhole.front.withdrawal import Mailboxes
+    from cubbyhole.observe.traces import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class Desk:
         turnstile: Counts by client and bytes; turns only if an option asks for it.
         fast_paths: Model paths that this front serves in the fast lane, for `/info`.
         shut_down: Asks the supervisor to end the server; None before start-up is done.
+        kept: Where requests are kept for replay, made before the fronts are forked; else None.
+        tracer: Makes spans, of an open front with `otel`; else None.
         lifespans: More of them, which start after ours and end before (MCP's session manager).
     """
 
@@ -89,6 +93,8 @@ class Desk:
         self.place: Place | None = None
         self.exchange: Exchange | None = None
         self.active = 0
+        self.tracer: Tracer | None = None
+        self.kept: KeptRequests | None = None
         self.lifespans: list[Callable[[Any], AbstractAsyncContextManager[Any]]] = []
         self.fast_paths: frozenset[str] = frozenset()
         self.shut_down: Callable[[], None] | None = None
@@ -114,6 +120,10 @@ class Desk:
             )
         self.turnstile = Turnstile(settings)
         self.turnstile.open(place.roster.fronts)
+        if settings.otel is not None:
+            from cubbyhole.observe.traces import Tracer
+
+            self.tracer = Tracer(settings.otel, f"front {place.index}", shared=False)
         port = place.channel.front(place.index)
         self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()
@@ -137,6 +147,9 @@ class Desk:
             self.exchange = None
             if self.place is not None:
                 self.place.roster.set_state(self.place.index, ProcessState.FINISHED)
+        if self.tracer is not None:
+            self.tracer.close()
+            self.tracer = None
 
     def tell_other_fronts(self, name: bytes) -> None:
         """Have the other fronts take a request back, if one of them has it."""
@@ -176,7 +189,7 @@ class Desk:
         collected: Collected,
         *,
         endpoint: int,
-        request_id: bytes | None,
+        request_id: bytes,
         received_ns: int,
     ) -> None:
         """Keep the record of an answer of 500 or above, or an operator's, for whoever asks why: `cubbyhole inspect ID`."""
@@ -191,9 +204,9 @@ class Desk:
                 worker, attempt = entry.owner, entry.attempt
                 times_ns = (entry.received_ns, entry.ready_ns, entry.claimed_ns, 0, 0)
         logger.debug(
-            "request failed: id=%d request_id=%r path=%s code=%s status=%d worker=%d",
+            "request failed: id=%d request_id=%s path=%s code=%s status=%d worker=%d",
             collected.id,
-            request_id,
+            request_id.decode(),
             self.settings.endpoints[endpoint].path,
             failure.code,
             failure.status,
@@ -204,7 +217,7 @@ class Desk:
                 ring,
                 FailureRecord(
                     id=collected.id,
-                    request_id=(request_id or b"").decode("latin-1"),
+                    request_id=request_id.decode(),
                     endpoint=endpoint,
                     code=failure.code,
                     status=failure.status,

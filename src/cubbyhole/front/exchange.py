@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from cubbyhole.channels.base import FrontPort
     from cubbyhole.core.entries import RequestEntry
+    from cubbyhole.core.kept import KeptRequest
     from cubbyhole.front.times import PartTimes
 
     Receive = Callable[[], Awaitable[Any]]
@@ -79,6 +80,7 @@ class Waiter:
         news: A stream got news while it was busy sending.
         left: Nobody reads the answer any more.
         name: Its X-Request-ID, where clients may take requests back.
+        kept: What is kept of it for replay, where that is on.
     """
 
     __slots__ = (
@@ -86,6 +88,7 @@ class Waiter:
         "final",
         "future",
         "id",
+        "kept",
         "left",
         "name",
         "news",
@@ -112,6 +115,7 @@ class Waiter:
         self.final: Collected | None = None
         self.news = False
         self.left = False
+        self.kept: KeptRequest | None = None
 
 
 class Exchange:

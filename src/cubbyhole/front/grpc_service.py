@@ -23,7 +23,7 @@ import msgspec
 from cubbyhole.core.errors import HTTPError
 from cubbyhole.front.calls import Question, call
 from cubbyhole.front.keys import refuse_key
-from cubbyhole.front.turnstile import lane_class
+from cubbyhole.front.lanes import kind_of_lane
 from cubbyhole.specs.oip import HEADER, OIPSpec
 from cubbyhole.specs.oip_grpc import MESSAGES, answer_of, body_of, handlers, metadata_of
 
@@ -63,7 +63,7 @@ class Model:
     def __init__(self, desk: Desk, number: int, spec: OIPSpec) -> None:
         self.spec = spec
         self.path = desk.settings.endpoints[number].path
-        self.lane = lane_class(desk.settings)(
+        self.lane = kind_of_lane(desk.settings, by_http=False)(
             desk, number, guarded=True, compressed=False, inside_fastapi=False
         )
 

@@ -37,7 +37,7 @@ from cubbyhole.core.handed import (
 )
 from cubbyhole.front.calls import Question, call
 from cubbyhole.front.intake import request_meta
-from cubbyhole.front.turnstile import lane_class
+from cubbyhole.front.lanes import kind_of_lane
 
 if TYPE_CHECKING:
     from cubbyhole.front.desk import Desk
@@ -81,7 +81,7 @@ class Counter:
         for number, endpoint in enumerate(settings.endpoints):
             lit_api = desk.lit_apis[number]
             if not endpoint.stream and lit_api.spec is None and is_guarded(lit_api):
-                lane = lane_class(desk.settings)(
+                lane = kind_of_lane(desk.settings, by_http=False)(
                     desk, number, guarded=True, compressed=False, inside_fastapi=False
                 )
                 lane.read_meta = handed_meta

@@ -10,6 +10,7 @@ See:   docs/design/request-path.md
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +33,7 @@ NOTED = frozenset(
         b"content-type",
         b"x-request-id",
         b"traceparent",
+        b"tracestate",
         b"x-priority",
         b"x-request-timeout",
         b"inference-header-content-length",
@@ -40,6 +42,8 @@ NOTED = frozenset(
 NEGOTIATED = NOTED | {b"accept"}
 _PASSED = frozenset((b"inference-header-content-length", b"accept"))
 _JSON = b"application/json"
+ID_BYTES = 200  # of a client's X-Request-ID; it goes into logs, tables and headers
+_is_clean = re.compile(rb"[!-~]{1,%d}" % ID_BYTES).fullmatch
 _encode_meta = msgspec.msgpack.Encoder().encode
 
 
@@ -53,6 +57,19 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
+
+
+def clean_id(value: bytes) -> bytes:
+    """Return a client's id as it may be shown anywhere: printable ASCII without spaces, at most `ID_BYTES`. Other bytes are left out."""
+    if _is_clean(value):
+        return value
+    return bytes(byte for byte in value if 0x21 <= byte <= 0x7E)[:ID_BYTES]
+
+
+def client_id(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the client's X-Request-ID, cleaned; empty: it sent none that can be shown."""
+    value = header(headers, b"x-request-id")
+    return b"" if value is None else clean_id(value)
 
 
 def request_meta(
@@ -70,7 +87,7 @@ def request_meta(
         an order or a time (`wishes.py`), None without any.
     """
     wishes: dict[bytes, bytes] | None = None
-    content_type = request_id = traceparent = b""
+    content_type = request_id = traceparent = tracestate = b""
     passed: list[tuple[str, str]] = []
     for name, value in scope["headers"]:
         if name in noted:
@@ -79,8 +96,10 @@ def request_meta(
                     content_type = value
             elif name == b"traceparent":
                 traceparent = value
+            elif name == b"tracestate":
+                tracestate = value
             elif name == b"x-request-id":
-                request_id = value
+                request_id = clean_id(value)
             elif name in _PASSED:
                 passed.append((name.decode("latin-1"), value.decode("latin-1")))
             else:
@@ -95,6 +114,7 @@ def request_meta(
         request_id=request_id.decode("latin-1"),
         traceparent=traceparent.decode("latin-1"),
         handed=handed,
+        tracestate=tracestate.decode("latin-1"),  # without a traceparent it means nothing
     )
     return _encode_meta(meta), wishes
 

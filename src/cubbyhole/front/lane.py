@@ -26,14 +26,13 @@ from cubbyhole.front.intake import (
     NOTED,
     BodyTooLarge,
     ClientLeft,
-    header,
+    client_id,
     read_body,
     request_meta,
 )
 from cubbyhole.front.keys import refuse_key
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
-from cubbyhole.front.withdrawal import NAME_BYTES
 from cubbyhole.scheduling import policy
 from cubbyhole.scheduling.admission import refusal
 
@@ -84,7 +83,8 @@ class Lane:
         receive_s = min(settings.receive_timeout_s, self._timeout_s)
         self._receive_ns = NEVER_NS // 2 if math.isinf(receive_s) else int(receive_s * 1e9)
         self._timing = settings.server_timing
-        self._plain = not (settings.server_timing or desk.response_hooks)
+        self._ids = settings.request_ids
+        self._plain = not (settings.server_timing or desk.response_hooks or self._ids)
         self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
         negotiates = len(desk.lit_apis[endpoint].answer_formats) > 1
         self._noted = NEGOTIATED if negotiates else NOTED
@@ -111,14 +111,12 @@ class Lane:
             return None
         except BodyTooLarge as error:
             self._desk.reject(error.code)
-            return await reply.send_too_large(
-                send, receive, unread=error.unread, key=self._error_key
-            )
+            return await self._refuse_body(scope, send, receive, unread=error.unread)
         except EntryTooLarge as error:
             self._desk.reject(error.code)
-            return await reply.send_too_large(send, receive, unread=False, key=self._error_key)
+            return await self._refuse_body(scope, send, receive, unread=False)
         except CubbyholeError as error:
-            return await self._refuse(send, error)
+            return await self._refuse(scope, send, error)
         del body  # the channel has it now; a reservation must not live as long as its request
         try:
             collected = await waiter.future
@@ -179,7 +177,7 @@ class Lane:
         )
         waiter = exchange.submit(entry, receive)
         if self._named:
-            waiter.name = (header(scope["headers"], b"x-request-id") or b"")[:NAME_BYTES]
+            waiter.name = client_id(scope["headers"])
         return waiter
 
     def _rank(
@@ -223,7 +221,7 @@ class Lane:
     async def _reply(
         self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any
     ) -> None:
-        extra = self._extra_headers(scope, collected)
+        extra = self._extra_headers(scope, waiter, collected)
         outcome = collected.outcome
         if outcome is None:
             try:
@@ -253,24 +251,39 @@ class Lane:
                 send, outcome, extra, scope["headers"] if self._compressed else None
             )
 
-    def _extra_headers(self, scope: Any, collected: Any) -> Headers:
-        extra: Headers = []
-        request_id = header(scope["headers"], b"x-request-id")
-        if request_id is not None:
-            extra.append((b"x-request-id", request_id))
+    def _extra_headers(self, scope: Any, waiter: Waiter, collected: Any) -> Headers:
+        name = client_id(scope["headers"])
+        if not name and self._ids:
+            name = b"%d" % waiter.id
+        extra: Headers = [(b"x-request-id", name)] if name else []
         if self._timing:
             extra.append(reply.timing_header(collected, now_ns()))
         return extra
 
-    async def _refuse(self, send: Any, error: CubbyholeError) -> None:
+    def _name(self, scope: Any) -> bytes:
+        """The client's id of a request that has no entry, or a new one."""
+        exchange = self._desk.exchange
+        return client_id(scope["headers"]) or (
+            b"" if exchange is None else b"%d" % next(exchange.ids)
+        )
+
+    async def _refuse_body(self, scope: Any, send: Any, receive: Any, *, unread: bool) -> None:
+        extra: Headers = [(b"x-request-id", self._name(scope))]
+        await reply.send_too_large(send, receive, extra, unread=unread, key=self._error_key)
+
+    async def _refuse(self, scope: Any, send: Any, error: CubbyholeError) -> None:
+        name = self._name(scope)
+        extra: Headers = [(b"x-request-id", name)] if name else []
         if isinstance(error, Refused):
             self._desk.reject(error.failure.code)
-            return await self._fail(send, error.failure, [])
+            return await self._fail(send, error.failure, extra)
         self._desk.reject(error.code)
-        logger.debug("request refused: code=%s reason=%s", error.code, error)
+        logger.debug(
+            "request refused: request_id=%s code=%s reason=%s", name.decode(), error.code, error
+        )
         exchange = self._desk.exchange
         wait_s = 1 if exchange is None else exchange.retry_after_s()
-        return await self._fail(send, refusal(error, wait_s), [])
+        return await self._fail(send, refusal(error, wait_s), extra)
 
     async def _fail_entry(
         self,
@@ -283,7 +296,9 @@ class Lane:
     ) -> None:
         if failure is GONE:
             return
-        request_id = header(scope["headers"], b"x-request-id")
+        request_id = client_id(scope["headers"])
+        if not request_id and not self._ids:  # with it the client can ask: cubbyhole inspect ID
+            extra.append((b"x-request-id", b"%d" % waiter.id))
         self._desk.keep_failure(
             failure,
             collected,
@@ -291,8 +306,6 @@ class Lane:
             request_id=request_id,
             received_ns=waiter.since_ns,
         )
-        if request_id is None:  # with it the client can ask: cubbyhole inspect ID
-            extra.append((b"x-request-id", b"%d" % waiter.id))
         await self._fail(send, failure, extra)
 
     async def _fail(self, send: Any, failure: Failure, extra: Headers) -> None:

@@ -73,7 +73,7 @@ class MaxSizeMiddleware:
                 raise
             if self.reject is not None:
                 self.reject(error.code)
-            await send_too_large(send, receive, unread=error.unread)
+            await send_too_large(send, receive, [], unread=error.unread)
 
 
 class RequestCountMiddleware:

@@ -165,6 +165,11 @@ def make_server(arguments: FrontArguments) -> FrontServer:
         trusted = trusted or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
         app = ProxyHeadersMiddleware(app, trusted_hosts=trusted)
     front = FrontApp(desk, app, {root_path + path: lane for path, lane in lanes.items()})
+    served: Any = front
+    if options.pop("access_log", False):
+        from cubbyhole.front.access import AccessLog
+
+        served = AccessLog(front)
     host, port = arguments.sockets[0].getsockname()[:2] if arguments.sockets else (None, None)
     ours: dict[str, Any] = {
         "host": host,
@@ -172,7 +177,7 @@ def make_server(arguments: FrontArguments) -> FrontServer:
         "loop": "uvloop",
         "http": "httptools",
         "lifespan": "on",
-        "access_log": False,  # a line per request costs about as much CPU as the rest of the fast lane
+        "access_log": False,  # uvicorn's costs about as much CPU as the rest of the fast lane; ours is in access.py
         "server_header": False,
         "timeout_graceful_shutdown": max(1, round(arguments.settings.drain_timeout_s)),
     }
@@ -181,7 +186,7 @@ def make_server(arguments: FrontArguments) -> FrontServer:
         share = -(-most // arguments.roster.fronts)
         options["http"] = bounded_protocol(options.get("http", ours["http"]), share)
     config = uvicorn.Config(
-        front, **{**ours, **options, "interface": "asgi3", "proxy_headers": False}
+        served, **{**ours, **options, "interface": "asgi3", "proxy_headers": False}
     )
     return FrontServer(config, arguments)
 

@@ -135,14 +135,14 @@ async def send_failure(send: Send, failure: Failure, extra: Headers, key: str = 
 
 
 async def send_too_large(
-    send: Send, receive: Receive, *, unread: bool, key: str = "detail"
+    send: Send, receive: Receive, extra: Headers, *, unread: bool, key: str = "detail"
 ) -> None:
     """Send 413. Where the client may still be sending, read and drop a little of it, and close.
 
     Closing with bytes unread would make the kernel reset the connection, and the client lose the answer.
     """
     body = _encode_json({key: "Payload too large"})
-    headers = [JSON_TYPE, (b"content-length", b"%d" % len(body))]
+    headers = [JSON_TYPE, (b"content-length", b"%d" % len(body)), *extra]
     if unread:
         headers.append(CLOSE)
     await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -19,10 +19,10 @@ from starlette.routing import Match
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.front import compression, openapi
 from cubbyhole.front.index import IndexRoute, index
+from cubbyhole.front.lanes import kind_of_lane
 from cubbyhole.front.limits import MaxSizeMiddleware, RequestCountMiddleware
 from cubbyhole.front.probes import probe_paths
 from cubbyhole.front.tools import add_tools
-from cubbyhole.front.turnstile import lane_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,10 +165,9 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
     ):
         return {}
     compressed = is_compressed(desk)
+    make = kind_of_lane(desk.settings)
     return {
-        path: lane_class(desk.settings)(
-            desk, number, guarded=True, compressed=compressed, inside_fastapi=False
-        )
+        path: make(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
         for number, endpoint in enumerate(desk.settings.endpoints)
         for path in (endpoint.path, *_more_paths(desk.lit_apis[number]))
         if is_guarded(desk.lit_apis[number]) and _leads_to_lane(app, path)
@@ -205,9 +204,8 @@ def _add_model_routes(
     path = desk.settings.endpoints[number].path
     if any(path == other and "POST" in methods for other, _, methods in endpoints):
         return
-    lane = lane_class(desk.settings)(
-        desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True
-    )
+    make = kind_of_lane(desk.settings)
+    lane = make(desk, number, guarded=is_guarded(lit_api), compressed=False, inside_fastapi=True)
 
     for each in (path, *_more_paths(lit_api)):
         app.add_api_route(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits that need to know whose a request is, or how many bytes are under way; and whose turn it is, with fair shares.
 
-Flow:  lane_class -> **LimitedLane.answer** -> Turnstile.enter -> Lane.answer -> Turnstile.leave
+Flow:  lanes.py -> **LimitedLane.answer** -> Turnstile.enter -> Lane.answer -> Turnstile.leave
 Owns:  Turnstile: the requests and bytes under way in this front, by key. Nothing of it leaves the front: each of several fronts
        admits its part of a limit, and shares out its own queue.
 See:   scheduling/shares.py, docs/guide/priorities.md, docs/guide/failures.md
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 ADDRESS = "address"  # the client is known by its peer address
 KEY_BYTES = 128  # of a key, that are looked at: a client must not fill our memory with one header
 _TICKET = "cubbyhole.ticket"
-
-
-def lane_class(settings: ServerSettings) -> type[Lane]:
-    """Return the kind of lane that the server's options need."""
-    limits = (settings.max_queue_per_key, settings.max_queue_bytes)
-    limited = settings.fair_shares or any(limit is not None for limit in limits)
-    return LimitedLane if limited else Lane
 
 
 class Ticket:
@@ -158,7 +151,7 @@ class LimitedLane(Lane):
         try:
             ticket = turnstile.enter(scope, self._endpoint, self._expected_bytes(scope))
         except CubbyholeError as error:
-            return await self._refuse(send, error)
+            return await self._refuse(scope, send, error)
         scope[_TICKET] = ticket
         try:
             return await super().answer(scope, receive, send)

@@ -16,6 +16,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.entries import Failure
+from cubbyhole.front.intake import ID_BYTES, clean_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cubbyhole.front.desk import Desk
 
 WITHDRAWN = Failure("cancelled", 499, "Request cancelled")
-NAME_BYTES = 200  # longer ids are not kept
 PATH = "/requests/{request_id}"
 
 
@@ -57,7 +57,7 @@ class Mailboxes:
         def read() -> None:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    hear(reader.recv(NAME_BYTES))
+                    hear(reader.recv(ID_BYTES))
 
         loop.add_reader(reader, read)
 
@@ -73,7 +73,7 @@ def add_withdrawal_route(app: Any, desk: Desk, guard: Callable[..., Any]) -> Non
     from fastapi import Depends, Response
 
     async def withdraw(request_id: str) -> Response:
-        name = request_id.encode()[:NAME_BYTES]
+        name = clean_id(request_id.encode())
         if desk.exchange is not None and not desk.exchange.withdraw(name):
             desk.tell_other_fronts(name)
         return Response(status_code=202)

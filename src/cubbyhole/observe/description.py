@@ -43,6 +43,7 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
         endpoints: Their paths, in the order of their numbers.
         slots, arena_bytes: As in the settings.
         admin: Where its supervisor takes operations (`core.operations.ask`); empty: nowhere.
+        kept: Inode of the memory with kept requests; 0: none are kept.
     """
 
     pid: int
@@ -57,6 +58,7 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     arena_bytes: int
     admin: str = ""
+    kept: int = 0
 
 
 def describe(
@@ -65,8 +67,18 @@ def describe(
     channel: Any,
     options: Mapping[str, Any],
     admin: str = "",
-) -> None:
-    """Write into the roster what the server is; `options` has its host and port, `admin` where operators ask."""
+    kept: int = 0,
+) -> ServerDescription:
+    """Write into the roster what the server is, and return it.
+
+    Args:
+        roster: Where.
+        settings: The server's.
+        channel: Its channel.
+        options: With its host and port.
+        admin: Where operators ask.
+        kept: Inode of the memory with kept requests.
+    """
     places = [settings.worker_place(index) for index in range(settings.workers_total)]
     description = ServerDescription(
         pid=os.getpid(),
@@ -81,5 +93,7 @@ def describe(
         slots=settings.slots,
         arena_bytes=settings.arena_bytes,
         admin=admin,
+        kept=kept,
     )
     roster.describe(msgspec.json.encode(description))
+    return description

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from cubbyhole.core.current import set_current
 from cubbyhole.core.entries import Failure
 from cubbyhole.core.errors import BatchSizeMismatch
 from cubbyhole.worker.runner import fire
@@ -53,6 +54,10 @@ class Batch:
         self.inputs = [task.inputs[choice] for task, choice in self.places]
         self.contexts = [task.contexts[choice] for task, choice in self.places]
 
+    def become_current(self) -> None:
+        """From now on user code works for all of it."""
+        set_current(tuple({id(task): task.entry for task, _ in self.places}.values()))
+
     def cancelled(self) -> bool:
         """Whether nobody waits for any of it."""
         return all(task.entry.cancelled for task, _ in self.places)
@@ -65,6 +70,7 @@ class Batch:
         """Fill `outputs`; if predict raises for the batch, by running each place alone."""
         if not self.places:
             return
+        self.become_current()
         runner = self.runner
         fire(runner.events.before_predict)
         outputs = runner.attempt_quietly(self._predict, self.inputs, self.contexts, self.cancelled)
@@ -88,6 +94,7 @@ class Batch:
             if task.entry.cancelled:
                 outputs.append(Failure("cancelled", 499, "Request cancelled"))
                 continue
+            set_current(task.entry)
             output = runner.attempt(self._predict, [value], [context], task.cancelled)
             outputs.append(output if isinstance(output, Failure) else output[0])
         return outputs
@@ -109,6 +116,7 @@ class Batch:
         """Fill `outputs` from an asynchronous predict."""
         if not self.places:
             return
+        self.become_current()
         runner = self.runner
         fire(runner.events.before_predict)
         whole = self._predict_async(self.inputs, self.contexts)
@@ -117,7 +125,10 @@ class Batch:
             raised, outputs = outputs, self.fails_whole(outputs)
             if outputs is None:
                 outputs = []
-                for value, context in zip(self.inputs, self.contexts, strict=True):
+                for (task, _), value, context in zip(
+                    self.places, self.inputs, self.contexts, strict=True
+                ):
+                    set_current(task.entry)
                     alone = await runner.attempt_async(self._predict_async([value], [context]))
                     outputs.append(alone if isinstance(alone, Failure) else alone[0])
             del raised
@@ -144,6 +155,7 @@ class Batch:
 
     def encode(self, task: Task, outputs: list[tuple[Any, dict[str, Any]]]) -> Result | Failure:
         """Make a task's answer."""
+        set_current(task.entry)
         failure = self.failure_among(task, outputs)
         if failure is not None:
             return failure
@@ -173,6 +185,7 @@ class Batch:
 
     async def encode_async(self, task: Task, outputs: list[tuple[Any, Any]]) -> Result | Failure:
         """Make a task's answer with an encode_response of either kind."""
+        set_current(task.entry)
         failure = self.failure_among(task, outputs)
         if failure is not None:
             return failure

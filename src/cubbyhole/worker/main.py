@@ -62,7 +62,8 @@ class WorkerArguments:
         lifeline: Anything with `fileno()` that becomes readable when the supervisor is gone.
         log_sink: Queue for `LitAPI.log`, or None.
         parse_form: (body, content type) -> mapping; given by the front's side, which knows the web stack.
-        log_level: For Cubbyhole's own records.
+        log_level, log_format: For Cubbyhole's own records.
+        otel: As in `ServerSettings`.
     """
 
     index: int
@@ -78,6 +79,8 @@ class WorkerArguments:
     log_sink: Any = None
     parse_form: Callable[[Buffer, str], Any] | str | None = None
     log_level: str = "info"
+    log_format: str = "text"
+    otel: str | None = None
 
 
 def run_worker(arguments: WorkerArguments) -> None:
@@ -87,7 +90,7 @@ def run_worker(arguments: WorkerArguments) -> None:
         SystemExit: 1 if `setup` raised or the channel was lost. SIGTERM in `setup` ends the process at once.
     """
     os.environ["LITSERVE_WORKER_ID"] = str(arguments.number)
-    log.configure(arguments.log_level)
+    log.configure(arguments.log_level, arguments.log_format)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the supervisor decides
@@ -153,13 +156,14 @@ def open_workplace(arguments: WorkerArguments) -> Workplace:
     beat = roster.beat
     port = arguments.channel.worker(arguments.index, arguments.endpoint)
     reserve = port.reserve if arguments.channel.capabilities.in_place else None
-    runner = Runner(
-        arguments.lit_api,
-        arguments.callbacks,
-        arguments.parse_form,
-        reserve,
-        handover=arguments.settings.handover,
-    )
+    made = (arguments.lit_api, arguments.callbacks, arguments.parse_form, reserve)
+    handover = arguments.settings.handover
+    if arguments.otel is None:
+        runner = Runner(*made, handover=handover)
+    else:
+        from cubbyhole.worker.tracing import trace
+
+        port, runner = trace(port, made, arguments.otel, arguments.index, handover=handover)
     memories = runner.memories
 
     def beat_and_tidy() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from cubbyhole.core.current import set_current
 from cubbyhole.core.entries import Failure, RequestMeta, Result
 from cubbyhole.worker.answers import chunk_encoder, encode_answer, encode_negotiated
 from cubbyhole.worker.failures import failure_of
@@ -117,6 +118,7 @@ class SyncRunner:
         encode = None if self.encode_hook.skip else self.encode_hook.method
 
         def answer(entry: ClaimedEntry) -> Result | Failure:
+            set_current(entry)
             try:
                 value = read(entry.body, entry.meta)
                 if decode is not None:
@@ -127,11 +129,16 @@ class SyncRunner:
                 return encode_answer(value)
             except Exception as error:  # noqa: BLE001  (logged by contain)
                 return contain(error)
+            finally:
+                set_current(None)
 
         return answer
 
     def _answer(self, entry: ClaimedEntry) -> Result | Failure:
-        return self.finish(self.decode(entry))
+        try:
+            return self.finish(self.decode(entry))
+        finally:
+            set_current(None)
 
     def decode(self, entry: ClaimedEntry) -> Task:
         """Read and decode an entry."""
@@ -143,6 +150,7 @@ class SyncRunner:
 
     def decode_silently(self, entry: ClaimedEntry) -> Task:
         """Read and decode an entry of a batch, for which events are triggered once."""
+        set_current(entry)  # the loop takes it back
         task = Task(entry, self.rooms)
         task.failure = self.attempt(self._decode, task)
         return task
@@ -268,6 +276,7 @@ class Runner(SyncRunner):
 
     async def decode_silently_async(self, entry: ClaimedEntry) -> Task:
         """Read and decode an entry of a batch, for which events are triggered once."""
+        set_current(entry)  # until the end of the asyncio task
         task = Task(entry, self.rooms)
         task.failure = await self.attempt_async(self._decode_async(task))
         return task

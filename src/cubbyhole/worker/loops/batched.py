@@ -19,6 +19,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from cubbyhole.core.current import set_current
 from cubbyhole.core.errors import ChannelError
 from cubbyhole.worker.batches import Batch
 from cubbyhole.worker.loops.base import LitLoop
@@ -77,6 +78,7 @@ def finish(batch: Batch, place: Workplace, lock: threading.RLock | None = None) 
             with lock:
                 outcome = batch.encode(task, outputs)
         place.deliver(task.entry, outcome)
+    set_current(None)
     fire(events.after_encode)
 
 
@@ -113,6 +115,7 @@ class _Pipeline:
                     self._expect_end()
                 start_s = time.monotonic()
                 batch.predict()
+                set_current(None)
                 took_s = time.monotonic() - start_s
                 self._predict_s += SMOOTHING * (took_s - self._predict_s)
                 batch = self._hand_over(batch)
@@ -138,6 +141,7 @@ class _Pipeline:
                 continue
             with self._hooks:
                 tasks.append(self._runner.decode_silently(entry))
+        set_current(None)
         fire(events.after_decode)
         return Batch(self._runner, tasks) if tasks else None
 

@@ -214,6 +214,7 @@ class Desk:
             await self._run_streams(batch)
 
     async def _run_streams(self, batch: Batch) -> None:
+        batch.become_current()  # a task's context ends with it
         runner = self._runner
         streams = BatchStreams(self._place, batch)
         generator = batch_steps_async(runner, batch)

@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.api.lit_api import LitAPI, overrides
+from cubbyhole.core.current import set_current
 from cubbyhole.core.entries import Failure
 from cubbyhole.worker.loops.base import CANCELLED, LitLoop
 from cubbyhole.worker.loops.outputs import LitAPIStatus, Output
@@ -113,6 +114,7 @@ class _Ward:
                 return
             for entry in entries:
                 self._add(entry)
+                set_current(None)
 
     def _engine_has_capacity(self) -> bool:
         answer = self._runner.attempt(self._engine.has_capacity)
@@ -135,7 +137,10 @@ class _Ward:
             self._streams[uid] = (stream, choice)
 
     def _step(self) -> None:
+        under_way = {id(stream): stream.task.entry for stream, _ in self._streams.values()}
+        set_current(tuple(under_way.values()))
         outputs = self._runner.attempt_quietly(self._engine.step, self._previous)
+        set_current(None)
         self._place.beat()
         if isinstance(outputs, Raised):
             self._previous = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cubbyhole.core.current import set_current
 from cubbyhole.core.errors import BatchSizeMismatch
 from cubbyhole.worker.batches import Batch
 from cubbyhole.worker.loops.base import LitLoop
@@ -50,6 +51,7 @@ class StreamingLoop(LitLoop):
                     pump(place, task)
                 else:
                     place.deliver(entry, runner.finish(task))
+                set_current(None)
                 del entry, task  # they hold a lease of the segment; the next one may be hours away
 
 
@@ -81,10 +83,12 @@ def stream_batch(place: Workplace, entries: list[ClaimedEntry]) -> None:
     batch = Batch(runner, [task for task in tasks if task.failure is None])
     if batch.places:
         run_streams(place, batch)
+    set_current(None)
 
 
 def run_streams(place: Workplace, batch: Batch) -> None:
     """Publish what a batch's generator yields until it ends, or until nobody listens."""
+    batch.become_current()
     runner = batch.runner
     streams = BatchStreams(place, batch)
     generator = batch_steps(runner, batch)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main screen of `cubbyhole top`.
+
+    what the server is, and its memory
+    requests/s, failures/s, waiting      a minute each, as sparklines
+    processes | queues and latencies
+    every request under way              sort, filter, look into one, cancel or rank it anew
+
+Flow:  Reader.look, each `every_s` -> tables;  keys -> screens.py, operating.py
+Owns:  the order, the filter and the cursor. The server is read only, but for what is asked of its supervisor.
+See:   docs/guide/seeing.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App
+from textual.containers import Horizontal, Vertical
+from textual.coordinate import Coordinate
+from textual.widgets import DataTable, Footer, Input, Label, Sparkline, Static
+
+from cubbyhole.cli.live import operating
+from cubbyhole.cli.live.reading import Look, Reader
+from cubbyhole.cli.live.screens import EntryScreen, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from textual.app import ComposeResult
+
+    from cubbyhole.cli.attach import AttachedServer
+
+PROCESS_COLUMNS = (
+    "process",
+    "state",
+    "pid",
+    "kernel",
+    "CPU %",
+    "MB",
+    "beat s",
+    "restarts",
+    "holds",
+)
+QUEUE_COLUMNS = ("endpoint", "class", "waiting", "running", "oldest")
+LATENCY_COLUMNS = ("endpoint", "phase", "p50 ms", "p95 ms", "p99 ms", "requests")
+# title -> key of an entry's mapping
+ENTRY_COLUMNS = {
+    "request": "id",
+    "endpoint": "endpoint",
+    "state": "state",
+    "age ms": "age_ms",
+    "left ms": "deadline_left_ms",
+    "class": "class",
+    "rank": "rank",
+    "worker": "worker",
+    "process": "worker_process",
+    "try": "attempt",
+    "in B": "request_bytes",
+    "out B": "result_bytes",
+    "chunks": "chunks",
+}
+SHOWN_ENTRIES = 500  # a screen has some fifty lines; more only makes it slow
+
+
+class TopApp(App[None]):
+    """The screen."""
+
+    TITLE = "cubbyhole top"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #head { height: 2; padding: 0 1; }
+    #lines { height: 3; }
+    #lines Vertical { padding: 0 1; }
+    #lines Sparkline { height: 2; }
+    #middle { height: auto; max-height: 40%; }
+    #processes { width: 3fr; height: auto; max-height: 100%; }
+    #side { width: 2fr; height: auto; max-height: 100%; }
+    #queues, #latencies { height: auto; max-height: 12; }
+    #filter { display: none; height: 3; }
+    #filter.shown { display: block; }
+    #entries { height: 1fr; border-top: solid $primary; }
+    #entry { width: 90%; height: 80%; border: round $primary; background: $surface; padding: 1 2; }
+    #question { width: 70; height: auto; border: round $warning; background: $surface; padding: 1 2; }
+    EntryScreen, Question { align: center middle; }
+    """
+    BINDINGS: ClassVar = [
+        ("s", "sort", "Sort"),
+        ("r", "turn", "Reverse"),
+        ("slash", "filter", "Filter"),
+        ("enter", "open", "Look into"),
+        ("c", "cancel", "Cancel"),
+        ("p", "rank", "Priority"),
+        ("space", "pause", "Pause"),
+        ("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, attached: AttachedServer, every_s: float = 1.0) -> None:
+        super().__init__()
+        self.attached = attached
+        self.every_s = every_s
+        self.paused = False
+        self.sorted_by = "age ms"
+        self.turned = True  # the oldest first
+        self.wanted = ""
+        self.reader = Reader(attached)
+        self.seen: Look | None = None
+        self._admin = operating.address_of(attached.description)
+
+    def compose(self) -> ComposeResult:
+        """Lay out."""
+        yield Static("", id="head", markup=False)
+        with Horizontal(id="lines"):
+            for name in ("requests", "failures", "waiting"):
+                with Vertical():
+                    yield Label(name, id=f"{name}-label")
+                    yield Sparkline([0], id=f"{name}-line", summary_function=max)
+        with Horizontal(id="middle"):
+            yield DataTable(id="processes", cursor_type="none")
+            with Vertical(id="side"):
+                yield DataTable(id="queues", cursor_type="none")
+                yield DataTable(id="latencies", cursor_type="none")
+        yield Input(placeholder="part of an id, path, state or worker", id="filter")
+        yield DataTable(id="entries", cursor_type="row")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        for name, columns in (
+            ("processes", PROCESS_COLUMNS),
+            ("queues", QUEUE_COLUMNS),
+            ("latencies", LATENCY_COLUMNS),
+            ("entries", tuple(ENTRY_COLUMNS)),
+        ):
+            self._table(name).add_columns(*columns)
+        self._table("entries").focus()
+        self.look()
+        self.set_interval(self.every_s, self.look)
+
+    def look(self) -> None:
+        """Read the server and show it."""
+        if not self.paused:
+            self.seen = self.reader.look()
+        self.show()
+
+    def show(self) -> None:
+        """Show the last look."""
+        seen = self.seen
+        if seen is None or not self.screen_stack or not self.screen_stack[0].query("#entries"):
+            return  # the screen is not there yet, or no more
+        self.screen_stack[0].query_one("#head", Static).update("\n".join(seen.head))
+        labels = {
+            "requests": f"requests {seen.rates['requests']:.1f}/s  answers {seen.rates['answers']:.1f}/s",
+            "failures": f"failures {seen.rates['failures']:.1f}/s  chunks {seen.rates['chunks']:.1f}/s",
+            "waiting": f"waiting {seen.lines['waiting'][-1]:.0f}"
+            + ("  PAUSED" if self.paused else ""),
+        }
+        for name, text in labels.items():
+            self.screen_stack[0].query_one(f"#{name}-label", Label).update(text)
+            self.screen_stack[0].query_one(f"#{name}-line", Sparkline).data = seen.lines[name]
+        _fill(self._table("processes"), seen.processes)
+        _fill(self._table("queues"), seen.queues)
+        latencies = self._table("latencies")
+        latencies.display = bool(seen.latencies)
+        _fill(latencies, seen.latencies)
+        self._show_entries(seen)
+
+    def shown_entries(self) -> list[dict[str, Any]]:
+        """Return the entries that pass the filter, in order."""
+        found = [] if self.seen is None else self.seen.entries
+        if self.wanted:
+            found = [one for one in found if self.wanted in _words(one)]
+        key = ENTRY_COLUMNS[self.sorted_by]
+        return sorted(found, key=lambda one: _sortable(one[key]), reverse=self.turned)
+
+    def _show_entries(self, seen: Look) -> None:
+        table = self._table("entries")
+        chosen = self._chosen()
+        shown = self.shown_entries()
+        table.clear()
+        for one in shown[:SHOWN_ENTRIES]:
+            table.add_row(*(_cell(one[key]) for key in ENTRY_COLUMNS.values()), key=str(one["id"]))
+        ids = [one["id"] for one in shown[:SHOWN_ENTRIES]]
+        if chosen in ids:
+            table.move_cursor(row=ids.index(chosen))
+        table.border_title = (
+            f"{len(shown)} of {len(seen.entries)} requests under way, by {self.sorted_by}"
+            + (f", with {self.wanted!r}" if self.wanted else "")
+        )
+
+    # Keys.
+
+    def action_sort(self) -> None:
+        """Sort by the next column."""
+        titles = list(ENTRY_COLUMNS)
+        self.sorted_by = titles[(titles.index(self.sorted_by) + 1) % len(titles)]
+        self.show()
+
+    def action_turn(self) -> None:
+        """Turn the order round."""
+        self.turned = not self.turned
+        self.show()
+
+    def action_pause(self) -> None:
+        """Stop looking, or go on."""
+        self.paused = not self.paused
+        self.show()
+
+    def action_filter(self) -> None:
+        """Ask for a part of what is to be seen."""
+        box = self.query_one("#filter", Input)
+        box.add_class("shown")
+        box.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """While it is typed."""
+        if event.input.id == "filter":
+            self.wanted = event.value.strip().lower()
+            self.show()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Back to the table."""
+        if event.input.id == "filter":
+            event.input.set_class(bool(event.value), "shown")
+            self._table("entries").focus()
+
+    def on_data_table_row_selected(self, _event: DataTable.RowSelected) -> None:
+        """Enter, in the table."""
+        self.action_open()
+
+    def action_open(self) -> None:
+        """Look into one request."""
+        chosen = self._chosen()
+        if chosen is not None:
+            self.push_screen(EntryScreen(self.attached, chosen, self.every_s))
+
+    def action_cancel(self) -> None:
+        """Cancel one request, after a question."""
+        chosen = self._chosen()
+        if chosen is None or not self._can_operate():
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "y":
+                self._operate(lambda: operating.cancel(self._admin, chosen))
+
+        self.push_screen(Question(f"Cancel request {chosen}? y, Enter. (Esc: no)", "yn"), answered)
+
+    def action_rank(self) -> None:
+        """Give one request another class, after a question."""
+        chosen = self._chosen()
+        if chosen is None or not self._can_operate():
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer and answer.isdigit():
+                self._operate(lambda: operating.rerank(self._admin, chosen, int(answer)))
+
+        text = f"Class of request {chosen}, 0 (most urgent) to 9? Digit, Enter. (Esc: leave it)"
+        self.push_screen(Question(text, "0-9"), answered)
+
+    def _operate(self, ask: Callable[[], str]) -> None:
+        """Ask in a thread, as the supervisor may hang, and show what came of it."""
+
+        def work() -> None:
+            self.call_from_thread(self.notify, ask())
+
+        self.run_worker(work, thread=True)
+
+    def _can_operate(self) -> bool:
+        if not self._admin:
+            self.notify(
+                "This server takes no operations; it can only be looked at.", severity="warning"
+            )
+        return bool(self._admin)
+
+    def _chosen(self) -> int | None:
+        table = self._table("entries")
+        if not table.row_count or table.cursor_row < 0:
+            return None
+        key = table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key.value
+        return None if key is None else int(key)
+
+    def _table(self, name: str) -> DataTable[Any]:
+        return self.screen_stack[0].query_one(f"#{name}", DataTable)
+
+
+def _fill(table: DataTable[Any], rows: list[tuple[str, ...]]) -> None:
+    table.clear()
+    table.add_rows(rows)
+
+
+def _words(entry: dict[str, Any]) -> str:
+    keys = ("id", "endpoint", "state", "worker", "worker_process")
+    return " ".join(str(entry[key]).lower() for key in keys)
+
+
+def _sortable(value: Any) -> tuple[bool, float, str]:
+    if isinstance(value, (int, float)):
+        return (True, float(value), "")
+    return (value is not None, 0.0, str(value))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def run_top(attached: AttachedServer, every_s: float) -> None:
+    """Show a server until q is pressed."""
+    TopApp(attached, every_s).run()

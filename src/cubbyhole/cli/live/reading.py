@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the screen shows, as plain rows: read from the segment, computed from two looks.
+
+Flow:  AttachedServer -> **Reader.look** each second -> Look -> app.py
+Owns:  the counters of the last look, and a minute of rates for the sparklines.
+See:   docs/guide/seeing.md
+
+Nothing here asks the server anything: it reads memory and /proc, so it works while every process of the server hangs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cubbyhole.cli.entries import row
+from cubbyhole.cli.process_state import read_usage
+from cubbyhole.core.clock import now_ns
+from cubbyhole.scheduling.policy import DEFAULT_CLASS, LEAST_URGENT, STEP_NS
+
+if TYPE_CHECKING:
+    from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
+
+KEPT_LOOKS = 60  # a minute, at a look a second
+RUNNING = ("CLAIMED", "STREAMING")
+PHASES = ("intake", "queue", "execute", "collect", "request")
+PARTS = (0.5, 0.95, 0.99)
+
+
+class Look(msgspec.Struct, kw_only=True):
+    """One look at a server.
+
+    Attributes:
+        head: The server in one line, and its memory in another.
+        rates: Name and what happened a second since the last look.
+        lines: The same over the last minute, for the sparklines.
+        processes, queues, latencies: Rows of cells.
+        entries: A mapping each, oldest first: `entries.row`, and the class.
+        alive: Whether the supervisor lives.
+    """
+
+    head: tuple[str, str]
+    rates: dict[str, float]
+    lines: dict[str, list[float]]
+    processes: list[tuple[str, ...]]
+    queues: list[tuple[str, ...]]
+    latencies: list[tuple[str, ...]]
+    entries: list[dict[str, Any]]
+    alive: bool
+
+
+class _Before(msgspec.Struct, frozen=True):
+    time_ns: int
+    statistics: ChannelStatistics
+    cpu_s: dict[int, float]
+
+
+class Reader:
+    """Looks at a server again and again."""
+
+    def __init__(self, attached: AttachedServer) -> None:
+        self.attached = attached
+        self._before: _Before | None = None
+        self._lines: dict[str, deque[float]] = {
+            name: deque(maxlen=KEPT_LOOKS) for name in ("requests", "failures", "waiting")
+        }
+
+    def look(self) -> Look:
+        """Read everything once."""
+        attached, time_ns = self.attached, now_ns()
+        snapshots = attached.entries()
+        statistics = attached.statistics()
+        processes, cpu_s = self._processes(snapshots, time_ns)
+        rates = self._rates(statistics, time_ns)
+        self._before = _Before(time_ns, statistics, cpu_s)
+        waiting = sum(entry.state == "READY" for entry in snapshots)
+        for name, value in (
+            ("requests", rates["requests"]),
+            ("failures", rates["failures"]),
+            ("waiting", float(waiting)),
+        ):
+            self._lines[name].append(value)
+        alive = read_usage(attached.description.pid) is not None
+        return Look(
+            head=self._head(statistics, alive=alive),
+            rates=rates,
+            lines={name: list(values) for name, values in self._lines.items()},
+            processes=processes,
+            queues=queue_rows(attached, snapshots, time_ns),
+            latencies=latency_rows(attached),
+            entries=[row(attached, entry) | {"class": class_of(entry)} for entry in snapshots],
+            alive=alive,
+        )
+
+    def _head(self, statistics: ChannelStatistics, *, alive: bool) -> tuple[str, str]:
+        about, n = self.attached.description, statistics
+        gone = "" if alive else "  THE SUPERVISOR IS GONE"
+        memory = (
+            f"arena {n.arena_used_bytes / 1e6:.1f} of {n.arena_bytes / 1e6:.0f} MB in {n.blocks_used} blocks   "
+            f"slots {n.slots_used} of {n.slots}   answered {n.published_total}  failed {n.failed_total}  "
+            f"expired {n.expired_total}  cancelled {n.cancelled_total}  reclaimed {n.reclaimed_total}"
+        )
+        first = f"cubbyhole {about.version}  supervisor {about.pid}  {about.address}  {about.channel}{gone}"
+        return first, memory
+
+    def _rates(self, now: ChannelStatistics, time_ns: int) -> dict[str, float]:
+        before = self._before
+        if before is None:
+            return dict.fromkeys(("requests", "answers", "failures", "chunks"), 0.0)
+        seconds = max(1e-3, (time_ns - before.time_ns) / 1e9)
+        fields = {
+            "requests": "submitted_total",
+            "answers": "published_total",
+            "failures": "failed_total",
+            "chunks": "chunks_total",
+        }
+        return {
+            name: (getattr(now, field) - getattr(before.statistics, field)) / seconds
+            for name, field in fields.items()
+        }
+
+    def _processes(
+        self, snapshots: list[EntrySnapshot], time_ns: int
+    ) -> tuple[list[tuple[str, ...]], dict[int, float]]:
+        attached, roster = self.attached, self.attached.roster
+        held: dict[int, EntrySnapshot] = {}
+        for entry in snapshots:  # oldest first
+            if entry.owner >= 0:
+                held.setdefault(entry.owner, entry)
+        names = [(f"front {index}", index, -1) for index in range(roster.fronts)]
+        for index, place in enumerate(attached.description.workers):
+            name = f"worker {index} {attached.path(place.endpoint)} {place.device}"
+            names.append((name, roster.worker_cell(index), index))
+        rows: list[tuple[str, ...]] = []
+        cpu_s: dict[int, float] = {}
+        for name, cell, worker in names:
+            pid = roster.pid(cell)
+            usage = read_usage(pid) if pid else None
+            busy = "-"
+            if usage is not None:
+                cpu_s[pid] = usage.cpu_s
+                busy = self._busy(pid, usage.cpu_s, time_ns)
+            beat_ns, one = roster.last_beat_ns(cell), held.get(worker)
+            rows.append(
+                (
+                    name,
+                    roster.state(cell).name.lower(),
+                    str(pid or "-"),
+                    usage.word if usage else "dead",
+                    busy,
+                    f"{usage.resident_bytes / 1e6:.0f}" if usage else "-",
+                    f"{(time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
+                    str(roster.restarts(cell)),
+                    f"{one.id} for {milliseconds(time_ns - one.received_ns)}" if one else "-",
+                )
+            )
+        return rows, cpu_s
+
+    def _busy(self, pid: int, cpu_s: float, time_ns: int) -> str:
+        before = self._before
+        if before is None or pid not in before.cpu_s:
+            return "-"
+        seconds = max(1e-3, (time_ns - before.time_ns) / 1e9)
+        return f"{(cpu_s - before.cpu_s[pid]) / seconds * 100:.0f}"
+
+
+def milliseconds(duration_ns: float) -> str:
+    """Return a duration as text."""
+    return f"{duration_ns / 1e6:.0f} ms" if duration_ns < 1e10 else f"{duration_ns / 1e9:.1f} s"
+
+
+def class_of(entry: EntrySnapshot) -> str:
+    """Return the priority class that a rank stands for; "-" where entries are ranked by arrival, or by a near deadline."""
+    classes, rest = divmod(entry.rank - entry.received_ns, STEP_NS)
+    return str(classes) if rest == 0 and 0 < classes <= LEAST_URGENT else "-"
+
+
+def queue_rows(
+    attached: AttachedServer, snapshots: list[EntrySnapshot], time_ns: int
+) -> list[tuple[str, ...]]:
+    """Return a row for each endpoint, and for each class that waits there, where there are any."""
+    rows: list[tuple[str, ...]] = []
+    for number, path in enumerate(attached.description.endpoints):
+        here = [entry for entry in snapshots if entry.endpoint == number]
+        rows.append((path, "all", *_counts(here, time_ns)))
+        classes = {class_of(entry) for entry in here if entry.state == "READY"} - {"-"}
+        if classes - {str(DEFAULT_CLASS)}:
+            rows += [
+                ("", name, *_counts([e for e in here if class_of(e) == name], time_ns))
+                for name in sorted(classes)
+            ]
+    return rows
+
+
+def _counts(entries: list[EntrySnapshot], time_ns: int) -> tuple[str, str, str]:
+    waiting = sum(entry.state == "READY" for entry in entries)
+    running = sum(entry.state in RUNNING for entry in entries)
+    oldest = milliseconds(time_ns - entries[0].received_ns) if entries else "-"
+    return str(waiting), str(running), oldest
+
+
+def latency_rows(attached: AttachedServer) -> list[tuple[str, ...]]:
+    """Return for each endpoint and phase the median and the high percentiles, in milliseconds.
+
+    From the histograms in the segment, over all requests since the start; nothing where the server keeps none.
+    """
+    read = getattr(attached, "histograms", None)
+    if read is None:
+        return []
+    rows = []
+    for one in read():
+        for number, phase in enumerate(PHASES):
+            histogram = getattr(one, phase)
+            if histogram.count:
+                rows.append(
+                    (
+                        attached.path(one.endpoint) if number == 0 else "",
+                        phase,
+                        *(f"{histogram.quantile(part) * 1e3:.3g}" for part in PARTS),
+                        str(histogram.count),
+                    )
+                )
+    return rows

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The access log: what it notes, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from cubbyhole.front import access
+from cubbyhole.front.access import AccessLog
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/raises":
+        raise ValueError("no")
+    headers = [(b"x-request-id", b"r7")]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+    await send({"type": "http.response.body", "body": b"c"})
+
+
+async def send(_message: Any) -> None:
+    pass
+
+
+def scope(path: str) -> dict[str, Any]:
+    return {"type": "http", "method": "POST", "path": path, "client": ("10.0.0.1", 5)}
+
+
+async def test_a_request_is_noted_at_its_end_and_written_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    served = AccessLog(app)
+    await served(scope("/predict"), None, send)
+    assert not caplog.records
+    served.write()
+    (line,) = caplog.messages
+    assert line.startswith("request: method=POST path=/predict status=201 duration_ms=")
+    assert line.endswith("bytes=3 client=10.0.0.1:5 request_id=r7")
+
+
+async def test_a_path_with_line_breaks_stays_one_word(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    served = AccessLog(app)
+    await served(scope("/a b\nc"), None, send)
+    served.write()
+    assert "path=/a%20b%0Ac status" in caplog.messages[0]
+
+
+async def test_a_request_that_raises_is_noted_without_a_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    served = AccessLog(app)
+    with pytest.raises(ValueError, match="no"):
+        await served(scope("/raises"), None, send)
+    served.write()
+    assert "status=0" in caplog.messages[0]
+
+
+async def test_what_a_stopped_disk_does_not_take_is_counted_not_kept(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    monkeypatch.setattr(access, "MOST_NOTED", 2)
+    served = AccessLog(app)
+    for _ in range(5):
+        await served(scope("/predict"), None, send)
+    served.write()
+    assert len(caplog.messages) == 3
+    assert "requests not logged: count=3" in caplog.messages[-1]
