@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import attach, find_servers
+from cubbyhole.seen.attached import attach, find_servers
 from cubbyhole.testing.serving import Served, serving
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cubbyhole requests` and `cubbyhole inspect`: every request of a running server, seen from outside.
 
-Flow:  attach.py -> entries and failures -> a table, a picture, or JSON
+Flow:  seen/attached.py -> entries and failures -> a table, a picture, or JSON
 Owns:  nothing; the server is only read.
 See:   docs/guide/seeing.md
 """
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from cubbyhole.cli.attach import AttachedServer, NoServer, attach
 from cubbyhole.cli.past import finished_phases, finished_row
-from cubbyhole.cli.phases import Phase, draw, list_phases
-from cubbyhole.cli.process_state import process_word
 from cubbyhole.core.clock import NEVER_NS, now_ns
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
+from cubbyhole.seen.phases import Phase, draw, list_phases
+from cubbyhole.seen.process_state import process_word
 
 if TYPE_CHECKING:
     from cubbyhole.core.failures import FailureRecord

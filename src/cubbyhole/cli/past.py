@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.cli.phases import Phase, list_phases
+from cubbyhole.seen.phases import Phase, list_phases
 from cubbyhole.core.clock import now_ns
 
 if TYPE_CHECKING:
-    from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.seen.attached import AttachedServer
     from cubbyhole.core.history import FinishedEntry
 
 

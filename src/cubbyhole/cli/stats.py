@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cubbyhole.cli.attach import AttachedServer, NoServer, attach
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
 from cubbyhole.cli.entries import Json, Server  # noqa: TC001  (typer reads them)
 
 if TYPE_CHECKING:

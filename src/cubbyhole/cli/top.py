@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cubbyhole top`: a running server, live, seen from outside.
 
-Flow:  attach.py -> **picture** each second -> rich's Live
+Flow:  seen/attached.py -> **picture** each second -> rich's Live
 Owns:  nothing; the server is only read.
 See:   docs/guide/seeing.md
 """
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cubbyhole.cli.attach import AttachedServer, NoServer, attach
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
 from cubbyhole.cli.entries import Server, row
-from cubbyhole.cli.process_state import read_usage
+from cubbyhole.seen.process_state import read_usage
 from cubbyhole.core.clock import now_ns
 
 if TYPE_CHECKING:

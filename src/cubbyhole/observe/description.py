@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server says of itself to whoever finds it from outside: a JSON text at the end of the roster.
 
-Flow:  wiring.py -> **describe** -> roster -> cli/attach.py
+Flow:  wiring.py -> **describe** -> roster -> seen/attached.py
 Owns:  nothing.
 """
 
