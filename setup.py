@@ -21,6 +21,7 @@ MODULES = {
     "_entries": [
         "cbh_dict.c",
         "cbh_history.c",
+        "cbh_look.c",
         "cbh_stream.c",
         "cbh_bell.c",
         "cbh_segment.c",

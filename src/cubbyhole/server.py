@@ -21,6 +21,8 @@ from cubbyhole.core.settings import ServerSettings
 from cubbyhole.front import apis, keys, options
 from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
+from cubbyhole.front.extras import check_names
+from cubbyhole.front.inspection import inspection_settings
 from cubbyhole.front.reliability import recycling, reliability_settings
 from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from cubbyhole.api.lit_api import LitAPI
     from cubbyhole.channels.base import Channel
     from cubbyhole.core.roster import Roster
-    from cubbyhole.front.reliability import ReliabilityOptions
+    from cubbyhole.front.extras import ExtraOptions
 
 # Read at import and looked up at each use: tests of users assign them.
 LIT_SERVER_API_KEY = os.environ.get("LIT_SERVER_API_KEY")
@@ -64,7 +66,7 @@ class LitServer:
         slots: Requests in flight for each front; further ones are answered 503 at once.
         arena_bytes: Room for bodies; memory is used only as far as it is touched.
         server_timing: Say in a `Server-Timing` header how long each request was in each state.
-        **reliability: Order, time and overload: see `front.reliability.ReliabilityOptions`.
+        **extras: Order, time and overload: see `front.reliability.ReliabilityOptions`. Seeing: `front.inspection.InspectionOptions`.
         spec, max_batch_size, batch_timeout, stream, api_path, loop: Deprecated: they belong to the LitAPI.
     """
 
@@ -99,7 +101,7 @@ class LitServer:
         slots: int = 1024,
         arena_bytes: int = 1 << 30,
         server_timing: bool = False,
-        **reliability: Unpack[ReliabilityOptions],
+        **extras: Unpack[ExtraOptions],
     ) -> None:
         self.lit_api = lit_api
         self.lit_apis = apis.list_apis(lit_api)
@@ -120,7 +122,7 @@ class LitServer:
         self.devices = list_devices(choose_accelerator(accelerator), devices)
         self._running: Any = None
         sizes = {"channel": channel, "slots": slots, "arena_bytes": arena_bytes}
-        self.settings = self._settings({**sizes, "server_timing": server_timing}, reliability)
+        self.settings = self._settings({**sizes, "server_timing": server_timing}, extras)
         self._check_keys()
         self._openapi_url = None if disable_openapi_url else "/openapi.json"
         runner = CallbackRunner(self.callbacks)
@@ -230,7 +232,8 @@ class LitServer:
     data_streamer = staticmethod(data_streamer)
     device_identifiers = staticmethod(device_identifiers)
 
-    def _settings(self, ours: dict[str, Any], reliability: Mapping[str, Any]) -> ServerSettings:
+    def _settings(self, ours: dict[str, Any], extras: Mapping[str, Any]) -> ServerSettings:
+        check_names(extras)
         for name in ("healthcheck_path", "info_path", "shutdown_path"):
             options.check_path(name, getattr(self, name) or "/")
         apis.prepare(self.lit_apis, self.timeout)
@@ -238,7 +241,7 @@ class LitServer:
             self.lit_apis, self.devices, self.workers_per_device, self.timeout
         )
         return ServerSettings(
-            endpoints=recycling(endpoints, reliability),
+            endpoints=recycling(endpoints, extras),
             max_payload_bytes=options.payload_bytes(self.max_payload_size),
             healthcheck_path=self.healthcheck_path,
             info_path=self.info_path,
@@ -247,7 +250,8 @@ class LitServer:
             track_requests=self.track_requests,
             model_metadata=self.model_metadata,
             **ours,
-            **reliability_settings(reliability),
+            **reliability_settings(extras),
+            **inspection_settings(extras),
         )
 
     def _check_keys(self) -> None:

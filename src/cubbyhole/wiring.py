@@ -21,7 +21,7 @@ from cubbyhole.core.errors import WorkerFailedToStart
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.observe import log
 from cubbyhole.observe.description import describe
-from cubbyhole.places import front_places, make_pool, open_wire, worker_places
+from cubbyhole.places import front_places, inspector_child, make_pool, open_wire, worker_places
 from cubbyhole.supervise import listening
 from cubbyhole.supervise.devices import usable_cores
 from cubbyhole.supervise.drain import SignalPipe, drain
@@ -163,12 +163,18 @@ def _serve_on(
 ) -> None:
     places = worker_places(server, wire, options["log_level"])
     pool = make_pool([*places, *front_places(server, wire, sockets, options)], wire)
+    inspector = None
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
     describe(wire.roster, wire.settings, wire.channel, options)
     try:
+        inspector = inspector_child(wire, options["log_level"])
+        if inspector is not None:
+            pool.attend(inspector)
         _supervise(server, wire, pool, signals, sockets, options)
     finally:
         pool.end()
+        if inspector is not None:
+            inspector.end()
         wire.close()
 
 

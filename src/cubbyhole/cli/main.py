@@ -23,6 +23,7 @@ COMMANDS = {
     "requests": "cubbyhole.cli.entries:requests",
     "inspect": "cubbyhole.cli.entries:inspect",
     "stats": "cubbyhole.cli.stats:stats",
+    "inspector": "cubbyhole.cli.inspector:inspector",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
     "bench": "cubbyhole.cli.bench:bench",  # with commands of its own
 }

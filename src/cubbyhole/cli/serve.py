@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -52,6 +53,15 @@ def serve(
     log_level: Annotated[
         str, typer.Option(help="critical, error, warning, info, debug or trace.")
     ] = "info",
+    inspector: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Also serve a page on 127.0.0.1 that shows every request (docs/guide/inspector.md).",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
 ) -> None:
     """Serve the LitServer or LitAPI that a file or module has."""
     if reload:
@@ -60,6 +70,10 @@ def serve(
         raise typer.Exit(run_reloading(target))
     from cubbyhole.cli.discovery import load, pick
 
+    if (
+        inspector is not None
+    ):  # by the environment: a server that is built already reads it as it is built
+        os.environ["CUBBYHOLE_INSPECTOR"] = str(inspector)
     options: dict[str, Any] = {"workers_per_device": workers, "channel": channel}
     try:
         module, name = load(target)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cubbyhole.seen.attached import AttachedServer, NoServer, attach
 from cubbyhole.cli.entries import Server, row
-from cubbyhole.seen.process_state import read_usage
 from cubbyhole.core.clock import now_ns
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
+from cubbyhole.seen.process_state import read_usage
 
 if TYPE_CHECKING:
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot

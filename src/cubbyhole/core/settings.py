@@ -39,6 +39,22 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     handover: bool = False
 
 
+class InspectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The page that shows the server, on a port of its own.
+
+    Attributes:
+        port: 0 takes a free one.
+        host: Address to listen on; beyond loopback only with a key.
+        key: What viewers must give; None: nothing.
+        payloads: Whether to show what requests carry.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    key: str | None = None
+    payloads: bool = False
+
+
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole server.
 
@@ -60,6 +76,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         max_queue: Requests under way over all fronts, waiting or running; None: what the slots hold.
         recycle_above_bytes: A worker with more memory of its own is replaced; None: never.
         grpc_port: Where fronts also speak the Open Inference Protocol over gRPC; None: nowhere.
+        inspector: The page that shows this server; None: there is none.
+        redact, redact_folder: Name ("module:function") of the hook that payloads pass before they are shown, and where its module
+            lies; empty: there is none.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -83,6 +102,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_queue: int | None = None
     recycle_above_bytes: int | None = None
     grpc_port: int | None = None
+    inspector: InspectorSettings | None = None
+    redact: str = ""
+    redact_folder: str = ""
     model_metadata: Any = None
 
     @property

@@ -42,6 +42,7 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
         fronts, workers: How many, and where.
         endpoints: Their paths, in the order of their numbers.
         slots, arena_bytes: As in the settings.
+        redact, redact_folder: The hook for payloads that are shown, and where its module lies; empty: none.
     """
 
     pid: int
@@ -55,6 +56,8 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...]
     slots: int
     arena_bytes: int
+    redact: str = ""
+    redact_folder: str = ""
 
 
 def describe(
@@ -74,5 +77,7 @@ def describe(
         endpoints=tuple(endpoint.path for endpoint in settings.endpoints),
         slots=settings.slots,
         arena_bytes=settings.arena_bytes,
+        redact=settings.redact,
+        redact_folder=settings.redact_folder,
     )
     roster.describe(msgspec.json.encode(description))

@@ -22,6 +22,7 @@ from cubbyhole.core.errors import CubbyholeError
 from cubbyhole.core.failures import FailureRecord, read_failures
 from cubbyhole.core.roster import NAME, Roster, read_description
 from cubbyhole.observe.description import ServerDescription
+from cubbyhole.seen.payloads import PAYLOAD_BYTES_MOST, Payload, read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,14 @@ class AttachedServer:
             with self.roster.failures(front) as ring:
                 found += read_failures(ring)
         return sorted(found, key=lambda record: record.failed_ns)
+
+    def payload(self, request_id: int, limit_bytes: int = PAYLOAD_BYTES_MOST) -> Payload | None:
+        """Copy what a request carries, each part cut at `limit_bytes`; None: it carries nothing (any more).
+
+        Not redacted: whoever shows it asks `seen.redaction` first.
+        """
+        found = self._channel.contents(request_id, limit_bytes)
+        return None if found is None else read_payload(request_id, found)
 
     def path(self, endpoint: int) -> str:
         """Return an endpoint's path."""

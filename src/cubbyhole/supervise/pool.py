@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -41,6 +41,17 @@ STARTING_TURN_S = (
 PATIENT_TURN_S = 0.1  # the same when it takes long (a model that loads for minutes)
 PATIENT_AFTER_NS = 5_000_000_000
 REMIND_NS = 30_000_000_000
+
+
+class Ear(Protocol):
+    """Somebody else who has descriptors to wait for, and something to do at each turn that must not wait."""
+
+    def descriptors(self) -> list[int]:
+        """What to wait for."""
+        ...
+
+    def turn(self) -> None:
+        """Do what there is to do."""
 
 
 class Place(msgspec.Struct, kw_only=True):
@@ -88,6 +99,11 @@ class Pool:
         self._stalls = StallWatch(channel, roster, execution_timeout_s)
         self._rolling = Rolling(recycle_above_bytes)
         self._reminded_ns = now_ns()
+        self._ears: list[Ear] = []
+
+    def attend(self, ear: Ear) -> None:
+        """Wait for something on its descriptors too, and call its `turn` at each turn."""
+        self._ears.append(ear)
 
     def start(self, role: Role) -> None:
         """Start every process of a role."""
@@ -105,10 +121,14 @@ class Pool:
         """Wait for a death, for something on the descriptors `extra`, or for the next duty; then do what is due."""
         children: dict[object, Place] = {p.child.fileno(): p for p in self._places if p.child}
         waited: list[Any] = [*children, *extra]
+        for ear in self._ears:
+            waited += ear.descriptors()
         for fd in wait(waited, timeout=min(at_most_s, self._pause_s())):
             place = children.get(fd)
             if place is not None:
                 self._bury(place)
+        for ear in self._ears:
+            ear.turn()
         reap_strangers([place.child.pid for place in self._places if place.child])
         self._note_ready()
         self._end_stalled()
