@@ -87,7 +87,8 @@ class Picture:
     def detail(self, request_id: int) -> dict[str, Any] | None:
         """Return one request whole; None: nothing of it is kept."""
         attached, time_ns = self.attached, now_ns()
-        entry = next((e for e in attached.entries(past=True) if e.id == request_id), None)
+        kept = [*attached.entries(past=True), *self._finished]
+        entry = next((e for e in kept if e.id == request_id), None)
         record = next((r for r in attached.failures() if r.id == request_id), None)
         if entry is None and record is None:
             return None

@@ -68,6 +68,10 @@ class Snapshots:
                 await self._look()
             await asyncio.sleep(LOOK_S)
 
+    def flow_points(self) -> list[dict[str, Any]]:
+        """Return the last minute, oldest second first."""
+        return self._flow.points()
+
     def close(self) -> None:
         """Let all viewers go."""
         self.closed = True
@@ -77,7 +81,7 @@ class Snapshots:
         self.looks += 1
         return {
             "about": self.picture.about(),
-            "flow": self._flow.points(),
+            "flow": self.flow_points(),
             **self.picture.take(),
         }
 

@@ -48,7 +48,7 @@ class Spans:
         counts[bisect_left(EDGES_MS, duration_ns / 1e6)] += 1
 
     def usual_ns(self, endpoint: int) -> int:
-        """Return what nine of ten runs took at most (the edge above it); 0: too few to say."""
+        """Return what nine of ten runs took at most; 0: too few to say."""
         counts = self._counts.get((endpoint, "run"), [])
         if sum(counts) < LEAST_FOR_USUAL:
             return 0
@@ -71,10 +71,13 @@ class Spans:
 
 
 def quantile_ms(counts: list[int], part: float) -> float:
-    """Return the upper edge of the bucket that holds a quantile: up to 58 % above the true value, never below it."""
+    """Return about the value that a part of all did not exceed: between the edges of its bucket as if that were filled evenly."""
     wanted, passed = part * sum(counts), 0
     for index, count in enumerate(counts):
+        if count and passed + count >= wanted:
+            if index == len(EDGES_MS):
+                break
+            low = EDGES_MS[index - 1] if index else 0.0
+            return round(low + (EDGES_MS[index] - low) * max(0.0, wanted - passed) / count, 4)
         passed += count
-        if count and passed >= wanted:
-            return EDGES_MS[min(index, len(EDGES_MS) - 1)]
-    return 0.0
+    return EDGES_MS[-1] if passed or wanted else 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -158,7 +159,7 @@ def _read_npy(data: bytes, *, statistics: bool) -> Tensor | None:
             np.lib.format.read_array_header_2_0
         )  # fmt: skip
         shape, _, dtype = read(file)
-    except (ValueError, OSError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, OSError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
         return None
     return _tensor("", dtype, shape, data[file.tell() :], statistics=statistics)
 

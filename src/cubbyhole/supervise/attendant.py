@@ -35,6 +35,7 @@ class Attendant:
         start: Starts it.
         is_due: Whether it may be started for the first time.
         on_end: What is to be freed with it.
+        policy: How often and how soon it is started again.
     """
 
     def __init__(
@@ -44,13 +45,15 @@ class Attendant:
         *,
         is_due: Callable[[], bool],
         on_end: Callable[[], None],
+        policy: RestartPolicy | None = None,
     ) -> None:
         self.child: Child | None = None
+        self.given_up = False
         self._name = name
         self._start = start
         self._is_due = is_due
         self._on_end = on_end
-        self._policy = RestartPolicy()
+        self._policy = policy or RestartPolicy()
         self._due_ns: int | None = 0
 
     def descriptors(self) -> list[int]:
@@ -95,6 +98,7 @@ class Attendant:
         backoff_s = self._policy.backoff_s(now_ns(), was_ready=was_ready)
         if backoff_s is None:
             self._due_ns = None
+            self.given_up = True
             logger.error(
                 "%s given up: reason=%s starts=%d", self._name, reason, self._policy.recent
             )
