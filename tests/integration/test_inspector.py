@@ -174,20 +174,19 @@ def test_it_is_started_on_its_own_for_a_server_that_runs() -> None:
         with inspector(*chosen) as (process, said):
             found = re.search(r"http://127.0.0.1:\d+", said)
             assert found is not None, said
-            poll_until(lambda: answers(found[0]))
-            assert snapshot(found[0])["about"]["pid"] == server.pid
-            assert (
-                requests.get(found[0], headers={"Host": "evil.example"}, timeout=9).status_code
-                == 421
-            )
+            url = found[0]
+            poll_until(lambda: answers(url))
+            assert snapshot(url)["about"]["pid"] == server.pid
+            assert requests.get(url, headers={"Host": "evil.example"}, timeout=9).status_code == 421
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
         with inspector(*chosen, CUBBYHOLE_INSPECTOR_KEY="by environment") as (_, said):
             found = re.search(r"http://127.0.0.1:\d+", said)
             assert found is not None, said
-            poll_until(lambda: answers(found[0]))
-            assert requests.get(f"{found[0]}/api/snapshot", timeout=9).status_code == 401
-            assert snapshot(found[0], **{"X-API-Key": "by environment"})["state"] == "READY"
+            other = found[0]
+            poll_until(lambda: answers(other))
+            assert requests.get(f"{other}/api/snapshot", timeout=9).status_code == 401
+            assert snapshot(other, **{"X-API-Key": "by environment"})["state"] == "READY"
 
 
 def test_a_unix_socket_is_for_this_user_only_and_is_removed(tmp_path: Path) -> None:

@@ -14,15 +14,18 @@ import msgspec
 import typer
 
 from cubbyhole.cli.past import finished_phases, finished_row
+from cubbyhole.cli.payload import payload_parts, print_parts
 from cubbyhole.core.clock import NEVER_NS, now_ns
 from cubbyhole.seen.attached import AttachedServer, NoServer, attach
 from cubbyhole.seen.phases import Phase, draw, list_phases
 from cubbyhole.seen.process_state import process_word
+from cubbyhole.seen.redaction import RedactionFailed
 
 if TYPE_CHECKING:
     from cubbyhole.core.failures import FailureRecord
     from cubbyhole.core.history import FinishedEntry
     from cubbyhole.core.statistics import EntrySnapshot
+    from cubbyhole.seen.contents import Content
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Server = Annotated[
@@ -57,6 +60,12 @@ def inspect(
         str, typer.Argument(metavar="ID", help="The entry's id, or an X-Request-ID of a failure.")
     ],
     json: Json = False,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Also what it carries, as far as it is still there.")
+    ] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="With --payload: least, most and mean of tensors.")
+    ] = False,
     server: Server = None,
 ) -> None:
     """Show one request whole: where it is, how long it was in each phase, and why it failed."""
@@ -79,10 +88,14 @@ def inspect(
             found = finished_row(attached, past)
         if record is not None:
             found |= {"failure_record": failure_row(attached, record)}
+        number = int(wanted) if wanted.isdecimal() else 0
+        parts = _payload(attached, number, statistics=statistics) if payload else None
         if json:
-            _print_json(found)
+            _print_json(found if parts is None else {**found, "payload": parts})
             return
         _print_one(attached, found, _phases(entry, past, record), record)
+        if parts is not None:
+            print_parts(parts)
 
 
 def row(attached: AttachedServer, entry: EntrySnapshot) -> dict[str, Any]:
@@ -151,6 +164,13 @@ def times_of(entry: EntrySnapshot) -> tuple[int, int, int, int, int]:
         entry.first_chunk_ns,
         entry.done_ns,
     )
+
+
+def _payload(attached: AttachedServer, request_id: int, *, statistics: bool) -> dict[str, Content]:
+    try:
+        return payload_parts(attached, request_id, statistics=statistics)
+    except RedactionFailed as error:
+        _fail(str(error))
 
 
 def _attach(pid: int | None) -> AttachedServer:

@@ -31,7 +31,8 @@ from starlette.routing import Route
 
 from cubbyhole.inspector.guard import COOKIE
 from cubbyhole.inspector.orders import address_of, give_order
-from cubbyhole.seen.contents import describe_content, image_type
+from cubbyhole.seen.contents import describe_payload
+from cubbyhole.seen.images import image_type, is_showable
 from cubbyhole.seen.redaction import RedactionFailed, redacted
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ PAGE = "index.html"
 LOGIN = "login.html"
 SHOWN_BYTES = 4 << 20  # of a payload on the page; the command line shows more
 BODY_BYTES_MOST = 4096
-HEAD_LENGTH = "inference-header-content-length"
+ORDERS = ("cancel", "rerank")
 _NO_PAYLOADS = (
     "Payloads are hidden. Start the inspector with --payloads, or the server with inspector_payloads=True, "
     "to show what requests carry."
@@ -115,36 +116,21 @@ class Pages:
         """Give what a request carries, described."""
         payload = self._payload(request)
         statistics = "statistics" in request.query_params
-        heads = dict(payload.request_meta.headers), dict(payload.result_meta.headers)
-        parts = (
-            ("request", payload.request, payload.request_type, payload.request_bytes, heads[0]),
-            ("result", payload.result, payload.result_type, payload.result_bytes, heads[1]),
-        )
-        found: dict[str, Any] = {"status": payload.status}
-        for name, data, content_type, size_bytes, headers in parts:
-            if data is not None:
-                head = str(headers.get(HEAD_LENGTH, ""))
-                found[name] = describe_content(
-                    data,
-                    content_type,
-                    size_bytes,
-                    head_bytes=int(head) if head.isascii() and head.isdigit() else 0,
-                    statistics=statistics,
-                )
-        return _json(found)
+        return _json({"status": payload.status, **describe_payload(payload, statistics=statistics)})
 
     async def image(self, request: Request) -> Response:
         """Give a payload as an image; the browser decodes it, in its sandbox, and nothing else is given as it came."""
         payload = self._payload(request)
         data = payload.request if request.path_params["part"] == "request" else payload.result
-        kind = image_type(data or b"")
-        if not data or not kind:
-            raise HTTPException(415, "This is no PNG, JPEG, GIF or WebP image.")
-        return Response(data, media_type=kind)
+        if not data or not is_showable(data):
+            raise HTTPException(415, "This is no PNG, JPEG, GIF or WebP image of a bearable size.")
+        return Response(data, media_type=image_type(data))
 
     async def order(self, request: Request) -> Response:
         """Pass an order on to the server's supervisor."""
         given, what = await _body(request), request.path_params["what"]
+        if what not in ORDERS:
+            raise HTTPException(404, "There is no such order.")
         address = address_of(self._snapshots.picture.attached.description)
         if not address:
             raise HTTPException(409, "This server takes no orders.")

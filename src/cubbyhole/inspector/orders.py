@@ -8,7 +8,6 @@ Owns:  nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
 from cubbyhole.core.errors import CubbyholeError
@@ -24,7 +23,7 @@ _OPERATIONS = "cubbyhole.core.operations"
 
 def address_of(description: object) -> str:
     """Return where a server takes orders; empty: nowhere."""
-    return str(getattr(description, "admin", "")) if find_spec(_OPERATIONS) else ""
+    return str(getattr(description, "admin", ""))
 
 
 def give_order(address: str, what: str, request_id: int, priority: int) -> tuple[bool, str]:

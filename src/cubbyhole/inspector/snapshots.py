@@ -22,7 +22,7 @@ from cubbyhole.inspector.picture import Picture
 from cubbyhole.seen.attached import NoServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from cubbyhole.seen.attached import AttachedServer
 
@@ -85,7 +85,7 @@ class Snapshots:
             **self.picture.take(),
         }
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """Give server-sent events: at first the whole picture, then what changed; until `close`."""
         self.viewers += 1
         try:

@@ -15,22 +15,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from cubbyhole.seen.images import image_type, is_showable
 from cubbyhole.seen.payloads import JSON_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from cubbyhole.seen.payloads import Payload
 
 TEXT_CHARACTERS = 100_000  # what a browser still lays out at once
 HEX_BYTES = 2048
 HEX_LINE_BYTES = 16
 TENSORS_MOST = 64
+HEAD_LENGTH = "inference-header-content-length"
 _NUMERIC = "biuf"
-# Formats that a browser decodes by itself; not SVG, which is a document with scripts.
-_IMAGES = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-}
 _OIP_TYPES = {
     "BOOL": "?",
     **{f"{sign}INT{bits}": f"<{kind}{bits // 8}"
@@ -74,12 +72,10 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     cut: bool = False
 
 
-def image_type(data: bytes) -> str:
-    """Return the format that the first bytes say, one that a browser may decode; else an empty text."""
-    for name, starts in _IMAGES.items():
-        if data.startswith(starts):
-            return name
-    return "image/webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
+def head_bytes_of(headers: Iterable[tuple[str, str]]) -> int:
+    """Return the length of an Open Inference Protocol body's JSON head, as its headers say; 0: they do not."""
+    said = next((value for name, value in headers if name.lower() == HEAD_LENGTH), "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 12 else 0
 
 
 def describe_content(
@@ -107,8 +103,8 @@ def describe_content(
     }
     if not data:
         return Content(kind="empty", **outside)
-    if image := image_type(data):
-        return Content(kind="image", **{**outside, "content_type": image})
+    if is_showable(data):
+        return Content(kind="image", **{**outside, "content_type": image_type(data)})
     if data.startswith(b"\x93NUMPY"):
         tensor = _read_npy(data, statistics=statistics and whole)
         if tensor is not None:
@@ -122,6 +118,26 @@ def describe_content(
     if kind == "binary":
         shortened = size_bytes > HEX_BYTES
     return Content(kind=kind, text=text[:TEXT_CHARACTERS], cut=shortened or not whole, **outside)
+
+
+def describe_payload(payload: Payload, *, statistics: bool = False) -> dict[str, Content]:
+    """Return what an entry holds as something to look at, by "request" and "result"; without what is not there."""
+    parts = (
+        ("request", payload.request, payload.request_type, payload.request_bytes),
+        ("result", payload.result, payload.result_type, payload.result_bytes),
+    )
+    headers = {"request": payload.request_meta.headers, "result": payload.result_meta.headers}
+    return {
+        name: describe_content(
+            data,
+            content_type,
+            size_bytes,
+            head_bytes=head_bytes_of(headers[name]),
+            statistics=statistics,
+        )
+        for name, data, content_type, size_bytes in parts
+        if data is not None
+    }
 
 
 def _as_text(data: bytes, content_type: str, *, whole: bool) -> tuple[str, str]:

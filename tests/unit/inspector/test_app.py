@@ -16,6 +16,7 @@ from cubbyhole.core.entries import RequestMeta, Result
 from cubbyhole.inspector.app import load_assets, make_app
 from cubbyhole.inspector.guard import Guard
 from cubbyhole.inspector.snapshots import Snapshots
+from cubbyhole.observe.description import ServerDescription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,6 +240,35 @@ async def test_orders_go_to_the_servers_address_and_nowhere_without_one(staged: 
         refused = await client.post(f"/api/requests/{request_id}/cancel", json={})
         assert refused.status_code == 409
     assert given == []
+
+
+@pytest.mark.skipif(
+    "admin" not in ServerDescription.__struct_fields__, reason="servers take no orders yet"
+)
+async def test_an_order_is_passed_on_with_its_priority_and_its_answer_shown() -> None:
+    given: list[tuple[str, str, int, int]] = []
+
+    def order(address: str, what: str, request_id: int, priority: int) -> tuple[bool, str]:
+        given.append((address, what, request_id, priority))
+        return what == "cancel", "said"
+
+    with stage(admin="@here") as made:
+        one = f"/api/requests/{made.submit()}"
+        async with ask(made, order=order) as client:
+            assert (await client.get("/api/snapshot")).json()["about"]["orders"] is True
+            done = await client.post(f"{one}/cancel", json={})
+            assert (done.status_code, done.json()) == (200, {"ok": True, "text": "said"})
+            refused = await client.post(f"{one}/rerank", json={"priority": 3})
+            assert refused.status_code == 409
+            for priority in (10, -1, "1", None, 1.5):
+                bad = await client.post(f"{one}/rerank", json={"priority": priority})
+                assert bad.status_code == 422
+            assert (await client.post(f"{one}/drain", json={})).status_code == 404
+            foreign = await client.post(
+                f"{one}/cancel", json={}, headers={"origin": "http://evil.example"}
+            )
+            assert foreign.status_code == 403
+    assert [order[1:2] + order[3:] for order in given] == [("cancel", 0), ("rerank", 3)]
 
 
 async def test_a_read_never_gives_an_order(staged: Stage) -> None:
