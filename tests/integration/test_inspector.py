@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 import requests
 from tests.conftest import poll_until
 
@@ -187,6 +189,19 @@ def test_it_is_started_on_its_own_for_a_server_that_runs() -> None:
             poll_until(lambda: answers(other))
             assert requests.get(f"{other}/api/snapshot", timeout=9).status_code == 401
             assert snapshot(other, **{"X-API-Key": "by environment"})["state"] == "READY"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_of_the_machine_sees_nothing_without_a_key() -> None:
+    with serving(SQUARE, arguments=["--inspector", "0"]) as server:
+        url = address_of(server)
+        curl = shutil.which("curl") or pytest.skip("needs curl")
+        command = [curl, "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{url}/api/snapshot"]
+        for uid, status in ((65534, "403"), (0, "200")):
+            done = subprocess.run(
+                command, user=uid, cwd="/", capture_output=True, text=True, timeout=20, check=True
+            )
+            assert done.stdout == status
 
 
 def test_a_unix_socket_is_for_this_user_only_and_is_removed(tmp_path: Path) -> None:

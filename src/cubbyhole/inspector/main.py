@@ -20,6 +20,7 @@ import uvicorn
 
 from cubbyhole.inspector.app import make_app
 from cubbyhole.inspector.guard import LOOPBACK_NAMES, Guard
+from cubbyhole.inspector.peers import knows_peers, uid_of_peer
 from cubbyhole.inspector.snapshots import Snapshots
 from cubbyhole.seen.attached import attach
 from cubbyhole.seen.reach import is_loopback
@@ -104,6 +105,7 @@ def make_server(arguments: InspectorArguments, attached: AttachedServer) -> Insp
         make_app(snapshots, payloads=arguments.payloads),
         arguments.key,
         None if reachable else LOOPBACK_NAMES,
+        uid_of_peer if host is not None and knows_peers() else None,
     )
     config = uvicorn.Config(
         app,

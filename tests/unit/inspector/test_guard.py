@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from cubbyhole.inspector.guard import COOKIE, LOOPBACK_NAMES, Guard
+from cubbyhole.inspector.peers import knows_peers, uid_of_peer
 from cubbyhole.seen.reach import check_key, is_loopback
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ KEY = "a long key that nobody guesses"
 GUARDED = "what is guarded"
 
 
-def secret(request: Request) -> PlainTextResponse:
+def plain(request: Request) -> PlainTextResponse:
     return PlainTextResponse("asks for the key" if request.url.path == "/login" else GUARDED)
 
 
@@ -29,7 +32,7 @@ def client(
     key: str | None = None, *, anywhere: bool = False, headers: dict[str, str] | None = None
 ) -> httpx.AsyncClient:
     paths = ("/", "/login", "/api/snapshot", "/assets/main.js")
-    app = Starlette(routes=[Route(path, secret) for path in paths])
+    app = Starlette(routes=[Route(path, plain) for path in paths])
     guard = Guard(app, key, None if anywhere else LOOPBACK_NAMES)
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(guard), base_url="http://localhost:8001", headers=headers
@@ -141,3 +144,41 @@ def test_loopback_and_a_unix_socket_need_no_key() -> None:
     for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8", None):
         check_key(host, None)
     assert not is_loopback("0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("uid", "status"), [(os.geteuid(), 200), (0, 200), (os.geteuid() + 1, 403), (None, 403)]
+)
+async def test_without_a_key_only_processes_of_the_same_user_may_look(
+    uid: int | None, status: int
+) -> None:
+    app = Starlette(routes=[Route("/", plain)])
+    for key in (None, KEY):
+        guard = Guard(app, key, uid_of_peer=lambda _client, _server: uid)
+        transport = httpx.ASGITransport(guard)
+        headers = {"x-api-key": KEY}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost:8001", headers=headers
+        ) as browser:
+            assert (await browser.get("/")).status_code == (200 if key else status)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernel_tells_whose_process_is_at_the_other_end(host: str) -> None:
+    if not knows_peers():
+        pytest.skip("the system does not tell")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip(f"no {host} here")
+        listener.listen()
+        with socket.create_connection(listener.getsockname()[:2]) as client:
+            accepted, address = listener.accept()
+            server = accepted.getsockname()[:2]
+            assert uid_of_peer(address[:2], server) == os.geteuid()
+            assert uid_of_peer((address[0], address[1] ^ 1), server) is None
+            assert uid_of_peer(("no address", 1), server) is None
+            accepted.close()
+            del client
