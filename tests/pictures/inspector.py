@@ -128,10 +128,11 @@ def take_pictures(url: str, seen: AttachedServer, seconds: float, folder: Path) 
             open_one(watching)
             watching.screenshot(
                 path=folder / "inspector-request.png",
-                clip={"x": SIZE["width"] - 820, "y": 0, "width": 820, "height": 480},
+                clip={"x": SIZE["width"] - 820, "y": 0, "width": 820, "height": 466},
             )
         finally:
-            os.kill(worker, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it took so long that the worker was replaced
+                os.kill(worker, signal.SIGCONT)
         browser.close()
 
 

@@ -113,6 +113,7 @@ def make_server(arguments: InspectorArguments, attached: AttachedServer) -> Insp
         ws="none",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whose process asks is the kernel's word, not a header's
         log_level=arguments.log_level,
         timeout_graceful_shutdown=3,
     )
