@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cubbyhole.core.errors import CubbyholeError
+
+if TYPE_CHECKING:
+    from cubbyhole.server import LitServer
 
 EXAMPLES = """
 Examples:
@@ -21,6 +24,16 @@ Examples:
 
   cubbyhole serve server.py --host 0.0.0.0 --port 80 --reload
 """
+
+InspectorPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        help="Also serve a page on 127.0.0.1 that shows every request (docs/guide/inspector.md).",
+        min=0,
+        max=65535,
+    ),
+]
 
 
 def serve(
@@ -53,34 +66,20 @@ def serve(
     log_level: Annotated[
         str, typer.Option(help="critical, error, warning, info, debug or trace.")
     ] = "info",
-    inspector: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT",
-            help="Also serve a page on 127.0.0.1 that shows every request (docs/guide/inspector.md).",
-            min=0,
-            max=65535,
-        ),
-    ] = None,
+    inspector: InspectorPort = None,
 ) -> None:
     """Serve the LitServer or LitAPI that a file or module has."""
     if reload:
         from cubbyhole.cli.reload import run_reloading
 
         raise typer.Exit(run_reloading(target))
-    from cubbyhole.cli.discovery import load, pick
-
-    if (
-        inspector is not None
-    ):  # by the environment: a server that is built already reads it as it is built
+    if inspector is not None:
+        # By the environment: a server that is built already reads it as it is built.
         os.environ["CUBBYHOLE_INSPECTOR"] = str(inspector)
     options: dict[str, Any] = {"workers_per_device": workers, "channel": channel}
+    chosen = {key: value for key, value in options.items() if value is not None}
     try:
-        module, name = load(target)
-        server = pick(
-            module, name, **{key: value for key, value in options.items() if value is not None}
-        )
-        server.run(
+        _load(target, chosen).run(
             host=host,
             port=port,
             num_api_servers=fronts,
@@ -90,12 +89,21 @@ def serve(
     except (CubbyholeError, OSError, ValueError, RuntimeError) as error:
         if log_level in ("debug", "trace") or not isinstance(error, (CubbyholeError, OSError)):
             raise
-        from rich.console import Console
-
-        Console(stderr=True).print(
-            f"[bold red]cubbyhole:[/] {error}", highlight=False, soft_wrap=True
-        )
+        _say(error)
         raise typer.Exit(1) from error
+
+
+def _load(target: str, options: dict[str, Any]) -> LitServer:
+    from cubbyhole.cli.discovery import load, pick
+
+    module, name = load(target)
+    return pick(module, name, **options)
+
+
+def _say(error: Exception) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(f"[bold red]cubbyhole:[/] {error}", highlight=False, soft_wrap=True)
 
 
 serve.__doc__ = f"{serve.__doc__}\n{EXAMPLES}"
