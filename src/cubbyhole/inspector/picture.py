@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cubbyhole.core.clock import NEVER_NS, now_ns
+from cubbyhole.core.statistics import EntrySnapshot
 from cubbyhole.inspector.spans import Spans
 from cubbyhole.seen.process_state import read_usage
 from cubbyhole.seen.stuck import why_stuck
 
 if TYPE_CHECKING:
     from cubbyhole.core.failures import FailureRecord
-    from cubbyhole.core.statistics import EntrySnapshot
+    from cubbyhole.core.history import FinishedEntry
     from cubbyhole.seen.attached import AttachedServer
     from cubbyhole.seen.process_state import Usage
 
@@ -87,7 +88,7 @@ class Picture:
     def detail(self, request_id: int) -> dict[str, Any] | None:
         """Return one request whole; None: nothing of it is kept."""
         attached, time_ns = self.attached, now_ns()
-        kept = [*attached.entries(past=True), *self._finished]
+        kept = [*attached.entries(), *map(finished_entry, attached.history())]
         entry = next((e for e in kept if e.id == request_id), None)
         record = next((r for r in attached.failures() if r.id == request_id), None)
         if entry is None and record is None:
@@ -109,12 +110,10 @@ class Picture:
         if time_ns - self._looked_back_ns < LOOK_BACK_NS:
             return self.attached.entries()
         self._looked_back_ns = time_ns
-        every = self.attached.entries(past=True)
-        finished = [entry for entry in every if entry.state == "FREE"]
+        finished = [finished_entry(past) for past in self.attached.history()]
         self.spans.look(finished)
-        finished.sort(key=lambda entry: entry.done_ns or entry.received_ns)
         self._finished = finished[-FINISHED_SHOWN:]
-        return [entry for entry in every if entry.state != "FREE"]
+        return self.attached.entries()
 
     def _usages(self, time_ns: int) -> dict[int, Usage | None]:
         roster = self.attached.roster
@@ -238,6 +237,32 @@ def failure_row(record: FailureRecord, time_ns: int) -> dict[str, Any]:
         if not record.failed_at_s
         else record.failed_at_s,
     }
+
+
+def finished_entry(past: FinishedEntry) -> EntrySnapshot:
+    """Return a request that is over in the form of those that are not."""
+    received, ready, claimed, first_chunk, done = past.times_ns
+    return EntrySnapshot(
+        id=past.id,
+        endpoint=past.endpoint,
+        state="FREE",
+        front=past.front,
+        owner=past.worker,
+        attempt=past.attempt,
+        rank=past.rank,
+        cancelled=past.outcome == "cancelled",
+        deadline_ns=past.deadline_ns,
+        request_bytes=past.request_bytes,
+        result_bytes=past.result_bytes,
+        chunks=past.chunks,
+        received_ns=received,
+        ready_ns=ready,
+        claimed_ns=claimed,
+        first_chunk_ns=first_chunk,
+        done_ns=done,
+        failure=past.failure,
+        status=past.status,
+    )
 
 
 def class_of(entry: EntrySnapshot) -> str:

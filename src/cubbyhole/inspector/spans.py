@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long requests spent in each phase, by endpoint: histograms over what finished lately.
 
-Flow:  finished entries of the segment -> **Spans.look** -> the page's histograms, and what counts as unusually long (seen/stuck.py)
+Flow:  AttachedServer.history -> **Spans.look** -> the page's histograms, and what counts as unusually long (seen/stuck.py)
 Owns:  counts by phase, and the ids that are counted already.
 
-The source is the last entry of each free slot. On a busy server slots are used again between two looks, so what is counted is then a
-sample of what finished, not all of it; and it begins when the inspector begins.
+The source is the history that fronts keep in the segment, of bounded length. On a busy server more finishes between two looks than it
+holds, so what is counted is then a sample; and it begins when somebody looks. `cubbyhole stats` and `/metrics` count everything.
 """
 
 from __future__ import annotations
