@@ -57,6 +57,10 @@ native:
 bench *what:
     {{python}} -m bench {{what}}
 
+# the documentation's pictures of the inspector, by a real browser
+pictures *what:
+    {{python}} -m tests.pictures.inspector {{what}}
+
 # everything, as continuous integration has it
 ci:
     .ci/run

@@ -23,6 +23,7 @@ MODULES = {
         "cbh_history.c",
         "cbh_operate.c",
         "cbh_reclaim.c",
+        "cbh_look.c",
         "cbh_stream.c",
         "cbh_bell.c",
         "cbh_segment.c",

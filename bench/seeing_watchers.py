@@ -44,9 +44,9 @@ def observer(pid: str) -> Callable[[], int]:
 
     from rich.console import Console
 
-    from cubbyhole.cli.attach import attach
     from cubbyhole.cli.stats import look
     from cubbyhole.cli.top import picture, take_sample
+    from cubbyhole.seen.attached import attach
 
     attached = attach(int(pid))
     samples = [take_sample(attached)]

@@ -19,9 +19,11 @@ from cubbyhole.channels.base import ChannelSettings
 from cubbyhole.channels.registry import create_channel
 from cubbyhole.core.errors import NativeCoreMissing
 from cubbyhole.core.kept import KeptRequests
-from cubbyhole.core.roster import Roster
+from cubbyhole.core.roster import ProcessState, Roster
 from cubbyhole.front.withdrawal import Mailboxes
+from cubbyhole.inspector.process import InspectorArguments, run_inspector_process
 from cubbyhole.supervise import listening
+from cubbyhole.supervise.attendant import Attendant
 from cubbyhole.supervise.health import Limits
 from cubbyhole.supervise.lifeline import Lifeline
 from cubbyhole.supervise.place import Place
@@ -199,6 +201,40 @@ def front_places(
         )
         for index in range(len(sockets))
     ]
+
+
+def inspector_child(wire: Wire, log_level: str) -> Attendant | None:
+    """Bind the inspector's port and return its process, not yet started; None: no inspector is wanted, or nothing is to be seen.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    wanted = wire.settings.inspector
+    if wanted is None:
+        return None
+    if not getattr(wire.channel, "inode", 0):
+        logger.warning("no inspector: channel=%s reason=entries_not_visible", wire.channel.kind)
+        return None
+    sockets = listening.bind(wanted.host, wanted.port, 1)
+    port = sockets[0].getsockname()[1]
+    arguments = InspectorArguments(
+        pid=os.getpid(),
+        sockets=sockets,
+        key=wanted.key,
+        host=wanted.host,
+        payloads=wanted.payloads,
+        lifeline=wire.lifeline,
+        log_level="warning" if log_level == "info" else log_level,
+    )
+    shown = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
+    logger.info("inspector on http://%s:%d", shown, port)
+    os.register_at_fork(after_in_child=lambda: listening.close(sockets))  # fronts do not hold it
+    return Attendant(
+        "inspector",
+        lambda: spawn_child("inspector", 0, run_inspector_process, arguments, user_code=False),
+        is_due=lambda: wire.roster.state(wire.roster.supervisor) == ProcessState.READY,
+        on_end=lambda: listening.close(sockets),
+    )
 
 
 def _starter(

@@ -22,6 +22,7 @@ from cubbyhole.front import apis, keys, options
 from cubbyhole.front.client_file import write_client_file
 from cubbyhole.front.desk import Desk, Place
 from cubbyhole.front.extras import check_names
+from cubbyhole.front.inspection import inspection_settings
 from cubbyhole.front.reliability import recycling, reliability_settings, scaling
 from cubbyhole.front.reply import data_streamer
 from cubbyhole.front.tls import options_from_environment
@@ -67,7 +68,8 @@ class LitServer:
         slots: Requests in flight for each front; further ones are answered 503 at once.
         arena_bytes: Room for bodies; memory is used only as far as it is touched.
         server_timing: Say in a `Server-Timing` header how long each request was in each state.
-        **extras: Order, time and overload: see `front.reliability.ReliabilityOptions`. Seeing: `front.visibility.VisibilityOptions`.
+        **extras: Order, time and overload: see `front.reliability.ReliabilityOptions`. Seeing: `front.visibility.VisibilityOptions`
+            and `front.inspection.InspectionOptions`.
         spec, max_batch_size, batch_timeout, stream, api_path, loop: Deprecated: they belong to the LitAPI.
     """
 
@@ -255,6 +257,7 @@ class LitServer:
             **ours,
             **reliability_settings(extras),
             **visibility_settings(extras),
+            **inspection_settings(extras),
         )
 
     def _check_keys(self) -> None:

@@ -22,7 +22,7 @@ from cubbyhole.core.roster import ProcessState
 from cubbyhole.observe import log
 from cubbyhole.observe.description import describe
 from cubbyhole.observe.post_mortem import PostMortem
-from cubbyhole.places import front_places, make_pool, open_wire, worker_places
+from cubbyhole.places import front_places, inspector_child, make_pool, open_wire, worker_places
 from cubbyhole.supervise import listening
 from cubbyhole.supervise.admin import AdminSocket
 from cubbyhole.supervise.devices import usable_cores
@@ -171,6 +171,7 @@ def _serve_on(
     pool = make_pool([*places, *front_places(server, wire, sockets, options)], wire)
     admin = AdminSocket.listen(Operator(wire.channel, wire.settings, pool, signals))
     pool.attend(admin)
+    inspector = None
     wire.roster.set_pid(wire.roster.supervisor, os.getpid())
     description = describe(
         wire.roster,
@@ -186,6 +187,9 @@ def _serve_on(
         pool.attend(wire.post_mortem)
     ending = "ended in order"
     try:
+        inspector = inspector_child(wire, options["log_level"])
+        if inspector is not None:
+            pool.attend(inspector)
         _supervise(server, wire, pool, signals, sockets, options)
     except BaseException as error:
         ending = f"ended: {type(error).__name__}: {error}"
@@ -195,6 +199,8 @@ def _serve_on(
             wire.post_mortem.finish(ending)
         pool.end()
         admin.close()
+        if inspector is not None:
+            inspector.end()
         wire.close()
 
 

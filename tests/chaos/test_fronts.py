@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import poll_until
 from tests.integration.test_operating import command
 
-from cubbyhole.cli.attach import attach
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import serving
 
 OPERATED = Path(__file__).parents[1] / "integration" / "operated.py"

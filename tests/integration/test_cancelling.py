@@ -14,11 +14,11 @@ import httpx
 import pytest
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import attach
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import serving
 
 if TYPE_CHECKING:
-    from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.seen.attached import AttachedServer
 
 OPERATED = Path(__file__).with_name("operated.py")
 

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import attach
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import Served, serving
 
 SERVERS = Path(__file__).with_name("servers.py")

@@ -16,16 +16,16 @@ import httpx
 import pytest
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import attach
 from cubbyhole.core.errors import OperatorUnheard
 from cubbyhole.core.operations import Cancel, Rerank, Roll, ask
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import Served, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cubbyhole.cli.attach import AttachedServer
     from cubbyhole.core.statistics import EntrySnapshot
+    from cubbyhole.seen.attached import AttachedServer
 
 SERVERS = Path(__file__).with_name("servers.py")
 OPERATED = Path(__file__).with_name("operated.py")

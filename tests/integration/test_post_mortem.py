@@ -17,7 +17,7 @@ from tests.conftest import poll_until
 from tests.integration.processes import descendants, living
 from tests.integration.test_seeing import command
 
-from cubbyhole.cli.attach import find_servers
+from cubbyhole.seen.attached import find_servers
 from cubbyhole.testing.serving import Served, serving
 
 SERVERS = Path(__file__).with_name("servers.py")

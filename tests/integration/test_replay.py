@@ -13,7 +13,7 @@ import pytest
 import requests
 from tests.integration.test_seeing import command
 
-from cubbyhole.cli.attach import attach
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import Served, serving
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from tests.chaos.test_replacing import Load
 from tests.conftest import poll_until
 from tests.integration.test_operating import command
 
-from cubbyhole.cli.attach import attach
 from cubbyhole.core.roster import ProcessState
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import serving
 
 if TYPE_CHECKING:
-    from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.seen.attached import AttachedServer
 
 OPERATED = Path(__file__).with_name("operated.py")
 

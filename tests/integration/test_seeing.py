@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import attach, find_servers
+from cubbyhole.seen.attached import attach, find_servers
 from cubbyhole.testing.serving import Served, serving
 
 if TYPE_CHECKING:
@@ -210,3 +210,24 @@ def test_a_server_whose_entries_cannot_be_seen_says_so() -> None:
     with serving(f"{SERVERS}:one", environment={"TEST_CHANNEL": "sockets"}) as server:
         assert 'channel="sockets"' in command("requests", "--server", str(server.pid), code=1)
         assert "cubbyhole_workers" in requests.get(f"{server.url}/metrics", timeout=20).text
+
+
+def test_what_a_request_carries_is_shown_only_where_asked_for() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        with asked(server, sleep_s=2, word="swordfish"):
+            poll_until(lambda: [e for e in seen.entries() if e.state == "CLAIMED"])
+            chosen = ("inspect", str(seen.entries()[0].id), "--server", str(server.pid))
+            assert "swordfish" not in command(*chosen)
+            assert '"word": "swordfish"' in command(*chosen, "--payload")
+            found = json.loads(command(*chosen, "--payload", "--json"))
+        assert json.loads(found["payload"]["request"]["text"])["word"] == "swordfish"
+
+
+def test_a_hook_that_hides_payloads_hides_them_from_the_command_line() -> None:
+    with serving(f"{SERVERS}:make_hidden") as server, attach(server.pid) as seen:
+        with asked(server, sleep_s=2, word="swordfish"):
+            poll_until(lambda: [e for e in seen.entries() if e.state == "CLAIMED"])
+            chosen = ("inspect", str(seen.entries()[0].id), "--server", str(server.pid))
+            said = command(*chosen, "--payload", code=1)
+        assert "hides this payload" in said
+        assert "swordfish" not in said

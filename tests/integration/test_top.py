@@ -18,7 +18,7 @@ import pytest
 import requests
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import AttachedServer, attach
+from cubbyhole.seen.attached import AttachedServer, attach
 from cubbyhole.testing.serving import Served, serving
 
 pytest.importorskip("textual", reason="needs cubbyhole[tui]")

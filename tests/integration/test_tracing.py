@@ -15,7 +15,7 @@ import pytest
 import requests
 from tests.conftest import poll_until
 
-from cubbyhole.cli.attach import attach
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import Served, serving
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs cubbyhole[otel]")

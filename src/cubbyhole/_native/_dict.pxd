@@ -74,6 +74,13 @@ cdef extern from "cbh_dict.h" nogil:
     int cbh_rerank(cbh_dict *d, uint64_t id, uint64_t rank)
     int64_t cbh_find(const cbh_dict *d, uint64_t id, uint64_t start)
     bint cbh_peek(const cbh_dict *d, uint32_t slot, cbh_view *view)
+    ctypedef struct cbh_range:
+        uint64_t at, bytes
+    ctypedef struct cbh_contents:
+        cbh_range body, meta, result, result_meta
+        uint32_t status
+    bint cbh_contents_find(const cbh_dict *d, uint32_t slot, uint64_t id, cbh_contents *found)
+    bint cbh_contents_hold(const cbh_dict *d, uint32_t slot, uint64_t id, const cbh_contents *found)
     uint64_t cbh_untag(uint64_t word, uint64_t state)
 
 cdef extern from "cbh_history.h" nogil:

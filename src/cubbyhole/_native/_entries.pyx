@@ -127,6 +127,24 @@ cdef class Entries:
         cdef int code = cbh_rerank(&self.d, request_id, rank)
         return True if code == CBH_OK else False if code == CBH_STALE else None
 
+    def contents(self, uint64_t request_id, uint64_t limit_bytes):
+        """Copies of what an entry holds, each cut at `limit_bytes`; None: it is not there, or did not stay while we copied.
+
+        (request | None, its bytes, its meta | None, result | None, its bytes, its meta | None, status)
+        """
+        cdef cbh_contents c
+        cdef int64_t slot
+        for _ in range(4):
+            slot = cbh_find(&self.d, request_id, 0)
+            if slot < 0 or not cbh_contents_find(&self.d, <uint32_t>slot, request_id, &c):
+                return None
+            found = (cut(self.segment, c.body, limit_bytes), c.body.bytes, cut(self.segment, c.meta, limit_bytes),
+                     cut(self.segment, c.result, limit_bytes), c.result.bytes, cut(self.segment, c.result_meta, limit_bytes),
+                     c.status)
+            if cbh_contents_hold(&self.d, <uint32_t>slot, request_id, &c):
+                return found
+        return None
+
     def counters(self):
         """Sums over all places, in the order of `cbh_counter` (cbh_layout.h)."""
         return sum_counters(self.segment)
@@ -151,6 +169,12 @@ cdef tuple as_row(cbh_view *v):
     return (v.id, v.endpoint, cbh_phase_of(v.state), cbh_flags_of(v.state), cbh_place_of(v.state), v.front, v.attempt, v.rank,
             v.deadline_ns, v.request_bytes, v.result_bytes, v.chunks, v.received_ns, v.ready_ns, v.claimed_ns,
             v.first_chunk_ns, v.done_ns, v.status)
+
+
+cdef object cut(Segment segment, cbh_range range, uint64_t limit_bytes):
+    if not range.at:
+        return None
+    return PyBytes_FromStringAndSize(segment.c.base + range.at, range.bytes if range.bytes < limit_bytes else limit_bytes)
 
 
 cdef list sum_counters(Segment segment):

@@ -189,7 +189,9 @@ int cbh_submit(cbh_dict *dict, uint64_t id, uint32_t endpoint, cbh_bytes body, c
   atomic_thread_fence(memory_order_release);
   int code = put_bytes(dict, slot, body, meta);
   if (code < 0) {
-    CBH_SET(slot->state, cbh_make_state(generation, s->epoch, s->place, 0, CBH_FREE));
+    CBH_SET(slot->id, 0), CBH_SET(dict->ids[index], 0);  // its bytes are no longer those of the last entry
+    // SYNC(entry-writing): release, so that who sees FREE again also sees that the id is gone; cbh_contents_hold().
+    atomic_store_explicit(&slot->state, cbh_make_state(generation, s->epoch, s->place, 0, CBH_FREE), memory_order_release);
     dict->free_slots[dict->free_count++] = index;
     return code;
   }

@@ -136,6 +136,10 @@ typedef struct {
 } cbh_view;
 int64_t cbh_find(const cbh_dict *dict, uint64_t id, uint64_t from);  // slot of an entry, looking from slot `from`
 bool cbh_peek(const cbh_dict *dict, uint32_t slot, cbh_view *view);  // false: it changed under the look, several times
+typedef struct { uint64_t at, bytes; } cbh_range;  // from the segment's start, within its block; at 0: there is none
+typedef struct { uint64_t state; cbh_range body, meta, result, result_meta; uint32_t status; } cbh_contents;
+bool cbh_contents_find(const cbh_dict *dict, uint32_t slot, uint64_t id, cbh_contents *found);  // cbh_look.c
+bool cbh_contents_hold(const cbh_dict *dict, uint32_t slot, uint64_t id, const cbh_contents *found);  // after the copy
 
 // ---- shared by cbh_dict.c, cbh_stream.c and cbh_reclaim.c
 #define CBH_GET(x) atomic_load_explicit(&(x), memory_order_relaxed)

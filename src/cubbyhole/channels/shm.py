@@ -273,6 +273,11 @@ class SharedMemoryChannel:
         """Return the last entries that are over, oldest first: as far as they are kept, failures longer."""
         return read_finished(self._look_back(), self.settings.fronts)
 
+    def contents(self, request_id: int, limit_bytes: int) -> tuple[Any, ...] | None:
+        """Copy what an entry holds, as `Entries.contents` of the core gives it; None: it holds nothing (any more)."""
+        found: tuple[Any, ...] | None = self._look().contents(request_id, limit_bytes)
+        return found
+
     def statistics(self) -> ChannelStatistics:
         """Return counters over all processes, and what is held now."""
         look = self._look()
@@ -336,4 +341,5 @@ def _snapshot(row: tuple[int, ...], fronts: int) -> EntrySnapshot:
         first_chunk_ns=row[15],
         done_ns=row[16],
         failure=next((name for flag, name in _REASONS.items() if flags & flag), ""),
+        status=row[17],
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cubbyhole requests` and `cubbyhole inspect`: every request of a running server, seen from outside.
 
-Flow:  attach.py -> entries and failures -> a table, a picture, or JSON
+Flow:  seen/attached.py -> entries and failures -> a table, a picture, or JSON
 Owns:  nothing; the server is only read.
 See:   docs/guide/seeing.md
 """
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from cubbyhole.cli.attach import AttachedServer, NoServer, attach
 from cubbyhole.cli.past import finished_phases, finished_row
-from cubbyhole.cli.phases import Phase, draw, list_phases
+from cubbyhole.cli.payload import payload_parts, print_parts
 from cubbyhole.cli.quarantine import death_row, print_deaths, show_quarantined
 from cubbyhole.cli.recorded import RecordedServer
 from cubbyhole.core.clock import NEVER_NS
 from cubbyhole.observe.post_mortem import NoRecord
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
+from cubbyhole.seen.phases import Phase, draw, list_phases
+from cubbyhole.seen.redaction import RedactionFailed
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from cubbyhole.core.failures import FailureRecord
     from cubbyhole.core.history import FinishedEntry
     from cubbyhole.core.statistics import EntrySnapshot
+    from cubbyhole.seen.contents import Content
 
     Seen: TypeAlias = AttachedServer | RecordedServer
 
@@ -86,6 +89,12 @@ def inspect(
         str, typer.Argument(metavar="ID", help="The entry's id, or an X-Request-ID of a failure.")
     ],
     json: Json = False,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Also what it carries, as far as it is still there.")
+    ] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="With --payload: least, most and mean of tensors.")
+    ] = False,
     server: Server = None,
     file: File = None,
 ) -> None:
@@ -113,11 +122,15 @@ def inspect(
             found |= {"failure_record": failure_row(attached, record)}
         if deaths:
             found |= {"deaths": [death_row(one) for one in deaths]}
+        number = int(wanted) if wanted.isdecimal() else 0
+        parts = _payload(attached, number, statistics=statistics) if payload else None
         if json:
-            _print_json(found)
+            _print_json(found if parts is None else {**found, "payload": parts})
             return
         _print_one(attached, found, _phases(entry, past, record, attached.now_ns()), record)
         print_deaths(deaths)
+        if parts is not None:
+            print_parts(parts)
 
 
 def row(attached: Seen, entry: EntrySnapshot) -> dict[str, Any]:
@@ -189,6 +202,15 @@ def times_of(entry: EntrySnapshot) -> tuple[int, int, int, int, int]:
         entry.first_chunk_ns,
         entry.done_ns,
     )
+
+
+def _payload(attached: Seen, request_id: int, *, statistics: bool) -> dict[str, Content]:
+    if isinstance(attached, RecordedServer):
+        _fail("A post mortem has no payloads. Ask a running server, or replay the request.")
+    try:
+        return payload_parts(attached, request_id, statistics=statistics)
+    except RedactionFailed as error:
+        _fail(str(error))
 
 
 def _attach(pid: int | None, file: Path | None = None) -> Seen:

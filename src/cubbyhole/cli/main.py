@@ -29,6 +29,7 @@ COMMANDS = {
     "roll": "cubbyhole.cli.operate:roll",
     "scale": "cubbyhole.cli.operate:scale",
     "replay": "cubbyhole.cli.replay:replay",
+    "inspector": "cubbyhole.cli.inspector:inspector",
     "dockerize": "cubbyhole.cli.dockerize:dockerize",
     "bench": "cubbyhole.cli.bench:bench",  # with commands of its own
 }

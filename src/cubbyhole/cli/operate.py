@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cubbyhole.cli.attach import NoServer, attach, choose
 from cubbyhole.cli.entries import Server  # noqa: TC001  (typer looks it up)
 from cubbyhole.core.errors import OperatorUnheard
 from cubbyhole.core.operations import Cancel, Drain, Rerank, Roll, Scale, ask
+from cubbyhole.seen.attached import NoServer, attach, choose
 
 if TYPE_CHECKING:
     from cubbyhole.core.operations import Done, Operation

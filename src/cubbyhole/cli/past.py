@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.cli.phases import Phase, list_phases
+from cubbyhole.seen.phases import Phase, list_phases
 
 if TYPE_CHECKING:
-    from cubbyhole.cli.attach import AttachedServer
     from cubbyhole.cli.recorded import RecordedServer
     from cubbyhole.core.history import FinishedEntry
+    from cubbyhole.seen.attached import AttachedServer
 
 
 def finished_phases(entry: FinishedEntry) -> list[Phase]:

@@ -18,9 +18,9 @@ from cubbyhole.core.clock import now_ns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cubbyhole.cli.attach import AttachedServer
     from cubbyhole.cli.recorded import RecordedServer
     from cubbyhole.core.failures import FailureRecord
+    from cubbyhole.seen.attached import AttachedServer
 
 POISON = "poison"
 

@@ -3,7 +3,7 @@
 
 Flow:  requests --file, inspect --file -> **RecordedServer** -> observe/post_mortem.py
 Owns:  nothing but what it read.
-See:   cli/attach.py
+See:   seen/attached.py
 """
 
 from __future__ import annotations

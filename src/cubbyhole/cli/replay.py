@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from cubbyhole.cli.attach import NoServer, attach
 from cubbyhole.cli.entries import Server  # noqa: TC001  (typer reads it)
 from cubbyhole.core.kept import find
+from cubbyhole.seen.attached import NoServer, attach
 
 if TYPE_CHECKING:
     from cubbyhole.core.kept import KeptRequest

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cubbyhole.core.errors import CubbyholeError
+
+if TYPE_CHECKING:
+    from cubbyhole.server import LitServer
 
 EXAMPLES = """
 Examples:
@@ -22,6 +25,16 @@ Examples:
 
   cubbyhole serve server.py --host 0.0.0.0 --port 80 --reload
 """
+
+InspectorPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        help="Also serve a page on 127.0.0.1 that shows every request (docs/guide/inspector.md).",
+        min=0,
+        max=65535,
+    ),
+]
 
 
 Target = Annotated[
@@ -67,7 +80,7 @@ KeepRequests = Annotated[
 ]
 
 
-def serve(  # noqa: PLR0913, PLR0917  (an option each)
+def serve(
     target: Target,
     port: Port = 8000,
     host: Host = "127.0.0.1",
@@ -83,29 +96,26 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
     otel_endpoint: OtelEndpoint = None,
     post_mortem: PostMortem = None,
     keep_requests: KeepRequests = None,
+    inspector: InspectorPort = None,
 ) -> None:
     """Serve the LitServer or LitAPI that a file or module has."""
     if reload:
         from cubbyhole.cli.reload import run_reloading
 
         raise typer.Exit(run_reloading(target))
-    from cubbyhole.cli.discovery import load, pick
-
     _switch_on(
         {
             "OTEL": otel_endpoint or otel,
             "REQUEST_IDS": request_ids,
             "POST_MORTEM": post_mortem,
             "KEEP_REQUESTS": keep_requests,
+            "INSPECTOR": None if inspector is None else str(inspector),
         }
     )
     options: dict[str, Any] = {"workers_per_device": workers, "channel": channel}
+    chosen = {key: value for key, value in options.items() if value is not None}
     try:
-        module, name = load(target)
-        server = pick(
-            module, name, **{key: value for key, value in options.items() if value is not None}
-        )
-        server.run(
+        _load(target, chosen).run(
             host=host,
             port=port,
             num_api_servers=fronts,
@@ -117,11 +127,7 @@ def serve(  # noqa: PLR0913, PLR0917  (an option each)
     except (CubbyholeError, OSError, ValueError, RuntimeError) as error:
         if log_level in ("debug", "trace") or not isinstance(error, (CubbyholeError, OSError)):
             raise
-        from rich.console import Console
-
-        Console(stderr=True).print(
-            f"[bold red]cubbyhole:[/] {error}", highlight=False, soft_wrap=True
-        )
+        _say(error)
         raise typer.Exit(1) from error
 
 
@@ -130,6 +136,19 @@ def _switch_on(wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if value:
             os.environ[f"CUBBYHOLE_{name}"] = "1" if value is True else str(value)
+
+
+def _load(target: str, options: dict[str, Any]) -> LitServer:
+    from cubbyhole.cli.discovery import load, pick
+
+    module, name = load(target)
+    return pick(module, name, **options)
+
+
+def _say(error: Exception) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(f"[bold red]cubbyhole:[/] {error}", highlight=False, soft_wrap=True)
 
 
 serve.__doc__ = f"{serve.__doc__}\n{EXAMPLES}"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cubbyhole.cli.attach import AttachedServer, NoServer, attach
 from cubbyhole.cli.entries import Json, Server  # noqa: TC001  (typer reads them)
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
 
 if TYPE_CHECKING:
     from cubbyhole.core.history import EndpointHistograms, Histogram

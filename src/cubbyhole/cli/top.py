@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cubbyhole top`: a running server, live, seen from outside.
 
-Flow:  attach.py -> live/app.py, where textual is installed; else, and for `--once`: **picture** -> rich
+Flow:  seen/attached.py -> live/app.py, where textual is installed; else, and for `--once`: **picture** -> rich
 Owns:  nothing; the server is only read.
 See:   docs/guide/seeing.md
 """
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cubbyhole.cli.attach import AttachedServer, NoServer, attach
 from cubbyhole.cli.entries import Server, row
-from cubbyhole.cli.process_state import read_usage
 from cubbyhole.core.clock import now_ns
+from cubbyhole.seen.attached import AttachedServer, NoServer, attach
+from cubbyhole.seen.process_state import read_usage
 
 if TYPE_CHECKING:
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot

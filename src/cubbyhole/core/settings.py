@@ -48,6 +48,22 @@ class EndpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return len(self.workers) if self.min_workers is None else self.min_workers
 
 
+class InspectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The page that shows the server, on a port of its own.
+
+    Attributes:
+        port: 0 takes a free one.
+        host: Address to listen on; beyond loopback only with a key.
+        key: What viewers must give; None: nothing.
+        payloads: Whether to show what requests carry.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    key: str | None = None
+    payloads: bool = False
+
+
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole server.
 
@@ -83,6 +99,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         request_ids: Say in every answer of a model path which entry its request was.
         keep_requests_bytes: Memory for the last requests, bodies included; 0: none is kept.
         post_mortem: File for the supervisor's snapshots; empty: none.
+        inspector: The page that shows this server; None: there is none.
+        redact, redact_folder: Name ("module:function") of the hook that payloads pass before they are shown, and where its module
+            lies; empty: there is none.
         model_metadata: Shown by `info_path`; JSON-able.
     """
 
@@ -121,6 +140,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     request_ids: bool = False
     keep_requests_bytes: int = 0
     post_mortem: str = ""
+    inspector: InspectorSettings | None = None
+    redact: str = ""
+    redact_folder: str = ""
     model_metadata: Any = None
 
     @property

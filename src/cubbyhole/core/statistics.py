@@ -27,6 +27,7 @@ class EntrySnapshot(msgspec.Struct, frozen=True, kw_only=True):
     first_chunk_ns: int = 0
     done_ns: int = 0
     failure: str = ""
+    status: int = 0  # HTTP status of its result; 0: none yet
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All options of `LitServer` that LitServe does not have and that are not written out in its signature.
 
-Flow:  LitServer(**extras) -> **check_names** -> reliability.py, visibility.py
+Flow:  LitServer(**extras) -> **check_names** -> reliability.py, visibility.py, inspection.py
 Owns:  nothing.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cubbyhole.front.inspection import InspectionOptions
 from cubbyhole.front.reliability import ReliabilityOptions
 from cubbyhole.front.visibility import VisibilityOptions
 
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class ExtraOptions(ReliabilityOptions, VisibilityOptions, total=False):
-    """Order, time and overload; seeing what a server does."""
+class ExtraOptions(ReliabilityOptions, VisibilityOptions, InspectionOptions, total=False):
+    """Order, time and overload; telling what a server does; showing it. Each may be left out."""
+
+
+KNOWN = (
+    ReliabilityOptions.__annotations__.keys()
+    | VisibilityOptions.__annotations__.keys()
+    | InspectionOptions.__annotations__.keys()
+)
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -27,5 +35,5 @@ def check_names(names: Iterable[str]) -> None:
         TypeError: in the words of Python's own error.
     """
     for name in names:
-        if name not in ExtraOptions.__annotations__:
+        if name not in KNOWN:
             raise TypeError(f"LitServer.__init__() got an unexpected keyword argument {name!r}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server says of itself to whoever finds it from outside: a JSON text at the end of the roster.
 
-Flow:  wiring.py -> **describe** -> roster -> cli/attach.py
+Flow:  wiring.py -> **describe** -> roster -> seen/attached.py
 Owns:  nothing.
 """
 
@@ -44,6 +44,7 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
         slots, arena_bytes: As in the settings.
         admin: Where its supervisor takes operations (`core.operations.ask`); empty: nowhere.
         kept: Inode of the memory with kept requests; 0: none are kept.
+        redact, redact_folder: The hook for payloads that are shown, and where its module lies; empty: none.
     """
 
     pid: int
@@ -59,6 +60,8 @@ class ServerDescription(msgspec.Struct, frozen=True, kw_only=True):
     arena_bytes: int
     admin: str = ""
     kept: int = 0
+    redact: str = ""
+    redact_folder: str = ""
 
 
 def describe(
@@ -94,6 +97,8 @@ def describe(
         arena_bytes=settings.arena_bytes,
         admin=admin,
         kept=kept,
+        redact=settings.redact,
+        redact_folder=settings.redact_folder,
     )
     roster.describe(msgspec.json.encode(description))
     return description

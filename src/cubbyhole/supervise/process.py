@@ -27,16 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from multiprocessing.process import BaseProcess
 
-    from cubbyhole.channels.base import Role
-
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Child:
     """A process that this one started."""
 
-    def __init__(self, role: Role, index: int, process: BaseProcess) -> None:
-        self.role: Role = role
+    def __init__(self, role: str, index: int, process: BaseProcess) -> None:
+        self.role = role
         self.index = index
         self.pid = process.pid or 0
         self.started_ns = now_ns()
@@ -94,9 +92,20 @@ def describe_exit(code: int) -> str:
         return f"signal:{-code}"
 
 
-def spawn_child(role: Role, index: int, target: Callable[..., None], arguments: Any) -> Child:
-    """Start `target(arguments)` in a fresh interpreter. `arguments` are pickled, descriptors in them duplicated."""
+def spawn_child(
+    role: str,
+    index: int,
+    target: Callable[..., None],
+    arguments: Any,
+    *,
+    user_code: bool = True,
+) -> Child:
+    """Start `target(arguments)` in a fresh interpreter. `arguments` are pickled, descriptors in them duplicated.
+
+    `user_code`: whether the user's main module is imported there, as classes of `arguments` may be defined in it.
+    """
     process = _Spawned(target=_spawned, args=(target, arguments), name=f"cubbyhole-{role}-{index}")
+    process.user_code = user_code
     # An ignored signal stays ignored over exec: Ctrl-C in a terminal reaches the whole process group, but how the
     # server ends is the supervisor's decision, and a half-imported worker would print a KeyboardInterrupt.
     with _ignoring_interrupts():
@@ -104,7 +113,7 @@ def spawn_child(role: Role, index: int, target: Callable[..., None], arguments: 
     return Child(role, index, process)
 
 
-def fork_child(role: Role, index: int, target: Callable[..., None], arguments: Any) -> Child:
+def fork_child(role: str, index: int, target: Callable[..., None], arguments: Any) -> Child:
     """Start `target(arguments)` in a copy of this process, which should have one thread and no event loop."""
     process = get_context("fork").Process(
         target=_forked, args=(target, arguments), name=f"cubbyhole-{role}-{index}"
@@ -175,8 +184,11 @@ class _Popen(popen_spawn_posix.Popen):  # its private parts are the same from Py
 
     def _launch(self, process_obj: BaseProcess) -> None:
         preparation = spawn.get_preparation_data(process_obj.name)
-        if _is_console_script(preparation.get("init_main_from_path")):
-            del preparation["init_main_from_path"]
+        wants_main = getattr(process_obj, "user_code", True)
+        if not wants_main or _is_console_script(preparation.get("init_main_from_path")):
+            preparation.pop("init_main_from_path", None)
+        if not wants_main:
+            preparation.pop("init_main_from_name", None)
         message = io.BytesIO()
         set_spawning_popen(self)
         try:
@@ -206,6 +218,8 @@ class _Popen(popen_spawn_posix.Popen):  # its private parts are the same from Py
 
 
 class _Spawned(SpawnProcess):
+    user_code = True
+
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> _Popen:  # noqa: N802  multiprocessing's name
         return _Popen(process_obj)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.seen.attached import AttachedServer
 
 PROCESS_COLUMNS = (
     "process",

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cubbyhole.cli.entries import row
-from cubbyhole.cli.process_state import read_usage
 from cubbyhole.core.clock import now_ns
 from cubbyhole.scheduling.policy import DEFAULT_CLASS, LEAST_URGENT, STEP_NS
+from cubbyhole.seen.process_state import read_usage
 
 if TYPE_CHECKING:
-    from cubbyhole.cli.attach import AttachedServer
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
+    from cubbyhole.seen.attached import AttachedServer
 
 KEPT_LOOKS = 60  # a minute, at a look a second
 RUNNING = ("CLAIMED", "STREAMING")

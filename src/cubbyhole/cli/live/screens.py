@@ -15,13 +15,13 @@ from textual.widgets import Input, Label, Static
 
 from cubbyhole.cli.entries import row, times_of
 from cubbyhole.cli.past import finished_phases, finished_row
-from cubbyhole.cli.phases import draw, list_phases
 from cubbyhole.core.clock import now_ns
+from cubbyhole.seen.phases import draw, list_phases
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from cubbyhole.cli.attach import AttachedServer
+    from cubbyhole.seen.attached import AttachedServer
 
 
 def describe(attached: AttachedServer, request_id: int) -> str:

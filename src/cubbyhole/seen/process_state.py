@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel says of a process: its state in a word, its CPU time and its memory.
 
-Flow:  /proc/<pid>/stat -> **process_word**, **read_usage** -> entries.py, top.py
+Flow:  /proc/<pid>/stat -> **process_word**, **read_usage** -> cli, inspector
 Owns:  nothing.
 """
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cubbyhole.cli.process_state import process_word
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.errors import CubbyholeError
 from cubbyhole.core.failures import FailureRecord, read_failures
@@ -26,6 +25,8 @@ from cubbyhole.core.kept import NAME as KEPT_NAME
 from cubbyhole.core.kept import KeptRequests
 from cubbyhole.core.roster import NAME, Roster, read_description
 from cubbyhole.observe.description import ServerDescription
+from cubbyhole.seen.payloads import PAYLOAD_BYTES_MOST, Payload, read_payload
+from cubbyhole.seen.process_state import process_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +121,14 @@ class AttachedServer:
         """Return a worker's pid, 0 for none, and what the kernel says of it."""
         pid = self.roster.pid(self.roster.worker_cell(index))
         return pid, process_word(pid) if pid else "dead"
+
+    def payload(self, request_id: int, limit_bytes: int = PAYLOAD_BYTES_MOST) -> Payload | None:
+        """Copy what a request carries, each part cut at `limit_bytes`; None: it carries nothing (any more).
+
+        Not redacted: whoever shows it asks `seen.redaction` first.
+        """
+        found = self._channel.contents(request_id, limit_bytes)
+        return None if found is None else read_payload(request_id, found)
 
     def path(self, endpoint: int) -> str:
         """Return an endpoint's path."""
