@@ -111,3 +111,17 @@ cdef extern from "cbh_history.h" nogil:
     const cbh_tally *cbh_tally_of(const cbh_dict *d, uint32_t front, uint32_t endpoint)
     const cbh_batches *cbh_batches_of(const cbh_dict *d, uint32_t place)
     bint cbh_past_read(const cbh_dict *d, uint32_t front, uint32_t ring, uint32_t number, cbh_past *past)
+
+cdef extern from *:
+    """
+    #include "cbh_segment.h"
+    static inline uint64_t counter_sum(cbh_segment *s, int which) {
+      uint64_t sum = 0;
+      for (uint32_t i = 0; i < CBH_PLACES; i++)
+        sum += atomic_load_explicit(&s->places[i].counters[which], memory_order_relaxed);
+      return sum;
+    }
+    static inline void count_copied(cbh_segment *s, uint64_t n) { cbh_count(s, CBH_N_COPIED_BYTES, n); }
+    """
+    uint64_t counter_sum(cbh_segment *s, int which)
+    void count_copied(cbh_segment *s, uint64_t n)

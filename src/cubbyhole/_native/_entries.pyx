@@ -150,21 +150,6 @@ cdef class Entries:
         return sum_counters(self.segment)
 
 
-cdef extern from *:
-    """
-    #include "cbh_segment.h"
-    static uint64_t counter_sum(cbh_segment *s, int which) {
-      uint64_t sum = 0;
-      for (uint32_t i = 0; i < CBH_PLACES; i++)
-        sum += atomic_load_explicit(&s->places[i].counters[which], memory_order_relaxed);
-      return sum;
-    }
-    static void count_copied(cbh_segment *s, uint64_t n) { cbh_count(s, CBH_N_COPIED_BYTES, n); }
-    """
-    uint64_t counter_sum(cbh_segment *s, int which)
-    void count_copied(cbh_segment *s, uint64_t n)
-
-
 cdef tuple as_row(cbh_view *v):
     return (v.id, v.endpoint, cbh_phase_of(v.state), cbh_flags_of(v.state), cbh_place_of(v.state), v.front, v.attempt, v.rank,
             v.deadline_ns, v.request_bytes, v.result_bytes, v.chunks, v.received_ns, v.ready_ns, v.claimed_ns,

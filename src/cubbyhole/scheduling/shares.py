@@ -16,7 +16,7 @@ turns as requests run at the same time, not more.
 
 Flow:  front/turnstile.py -> **FairShares.enter** -> rank;  **leave** when the request is over
 Owns:  the rounds and keys of one front and one endpoint. Each front keeps its own, and knows nothing of the others'.
-See:   docs/guide/priorities.md, decision 0040
+See:   docs/guide/priorities.md, decision 0042
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,9 @@ def test_a_refused_request_does_not_pass_for_the_last_one_of_its_slot(staged: St
     first = staged.submit(b"first", RequestMeta("text/plain"))
     staged.worker.publish(staged.claim(), Result(b"1"))
     staged.front.collect()
-    held = [staged.front.reserve(1 << 20) for _ in range(60)]
+    held = []
+    with contextlib.suppress(ChannelFull):  # the last part of the arena is kept for answers
+        held += [staged.front.reserve(1 << 20) for _ in range(52)]
     with pytest.raises(ChannelFull):
         staged.submit(b"x" * (16 << 20), RequestMeta("a/b"))
     found = staged.attached.payload(first)
