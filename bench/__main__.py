@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench <what>`: arguments only; each measurement has its own module.
 
-Flow:  **__main__.py** -> servers.py | channels.py | seeing_command.py | compare.py | docs.py
+Flow:  **__main__.py** -> *_command.py, compare.py, docs.py
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ COMMANDS = {
     "faults": (
         "bench.faults_command",
         "the same faults on Cubbyhole, LitServe and mosec: what the clients saw",
+    ),
+    "clients": (
+        "bench.clients_command",
+        "large tensors by each way that clients have, beside KServe, MLServer, LitServe and mosec",
     ),
     "dict": ("bench.dict_command", "SharedDict beside other dictionaries that processes share"),
     "overload": (

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from bench import (
     article_command,
     channels_command,
+    clients_command,
     dict_command,
     faults_command,
     overload_command,
+    seeing_command,
     servers_command,
     tables,
 )
@@ -66,6 +68,8 @@ def block(result: dict[str, Any], plot: str) -> str:
         "article": article_command.report,
         "dict": dict_command.report,
         "overload": overload_command.report,
+        "clients": clients_command.report,
+        "seeing": seeing_command.report,
         "faults": faults_command.report,
     }
     tables_of = report[result["kind"]](result, markdown=True)

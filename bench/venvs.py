@@ -27,6 +27,8 @@ PINS: dict[str, list[str]] = {
     "cubbyhole": [str(ROOT), *_WEB, _NUMPY, "pyzmq==27.3.0"],
     "litserve": ["litserve==0.2.19", *_WEB, _NUMPY, "pyzmq==27.3.0"],
     "mosec": ["mosec==0.9.8", _NUMPY],
+    "kserve": ["kserve==0.21.0"],
+    "mlserver": ["mlserver==1.7.1"],
     "fastapi": [*_WEB, _NUMPY],
     "bare": [*_STACK, _NUMPY],
     "dicts": [

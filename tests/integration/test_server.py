@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from tests.conftest import poll_until
 from tests.integration import servers
 from tests.integration.processes import SERVERS, Asking, descendants, living
 
@@ -77,7 +78,7 @@ def test_the_server_says_where_it_listens_and_when_it_has_started(two: Served) -
     output = two.output()
     assert f"Uvicorn running on {two.url} (Press CTRL+C to quit)" in output
     assert f"Swagger UI is available at {two.url}/docs" in output
-    assert output.count("Application startup complete.") == 2
+    poll_until(lambda: two.output().count("Application startup complete.") == 2)
 
 
 @pytest.mark.usefixtures("channel")

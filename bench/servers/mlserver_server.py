@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""x -> 2x over the Open Inference Protocol, with MLServer's defaults; it reads and writes tensors as JSON only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+MODEL = """
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec
+from mlserver.types import InferenceRequest, InferenceResponse
+
+
+class Double(MLModel):
+    async def load(self):
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        x = NumpyCodec.decode_input(payload.inputs[0])
+        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("y", 2 * x)])
+"""
+
+if __name__ == "__main__":
+    port = int(sys.argv[2])
+    Path("double.py").write_text(MODEL)
+    settings = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+    Path("settings.json").write_text(json.dumps({"host": "127.0.0.1", "debug": False, **settings}))
+    Path("model-settings.json").write_text(
+        json.dumps({"name": "double", "implementation": "double.Double"})
+    )
+    os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", "."])  # noqa: S606
