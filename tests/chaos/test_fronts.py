@@ -24,6 +24,9 @@ def test_a_stopped_front_is_replaced_and_waking_it_changes_nothing() -> None:
     with serving(f"{OPERATED}:impatient_with_fronts") as server, attach(server.pid) as seen:
         assert httpx.post(f"{server.url}/predict", json={"input": 2}).json()["output"] == 4
         front = seen.roster.pid(0)
+        begun_ns = seen.roster.last_beat_ns(0)
+        # Before it has beaten again it counts as starting up, and is given five minutes.
+        poll_until(lambda: seen.roster.last_beat_ns(0) > begun_ns + 1_500_000_000)
         os.kill(front, signal.SIGSTOP)
         poll_until(lambda: seen.roster.pid(0) not in (0, front), timeout_s=30)
         answer = httpx.post(f"{server.url}/predict", json={"input": 3}, timeout=20)

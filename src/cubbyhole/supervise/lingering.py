@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LONGEST_LOOK_S = 1.0
 SHORTEST_LOOK_S = 0.05
+START_UP_NS = 300_000_000_000  # of a front whose loop has not turned since it was ready: a user's app may load something then
 MISSED_LOOKS = 4  # so many periods without a look: we were stopped ourselves
 HELD = frozenset(("CLAIMED", "STREAMING"))
 
@@ -106,7 +107,7 @@ class _FrontSeen(msgspec.Struct, frozen=True):
 class FrontWatch:
     """Fronts that serve and have stopped to beat: their event loop stands still, or they were stopped.
 
-    One that says READY and has not beaten since may still be busy with the start-up of a user's app, and is not judged.
+    One that says READY and has not beaten since may still be busy with the start-up of a user's app: it has `START_UP_NS`.
     """
 
     def __init__(self, roster: Roster, after_s: float) -> None:
@@ -130,9 +131,13 @@ class FrontWatch:
             elif before.beat_ns != beat_ns or missed:
                 has_beaten = before.has_beaten or before.beat_ns != beat_ns
                 self._seen[index] = _FrontSeen(pid, beat_ns, now_ns, has_beaten)
-            elif before.has_beaten and now_ns - before.since_ns >= self._rounds.limit_ns:
+            elif now_ns - before.since_ns >= self._patience_ns(before):
                 found.append(Lingering(index, 0, (now_ns - beat_ns) // 1_000_000))
         return found
+
+    def _patience_ns(self, seen: _FrontSeen) -> int:
+        limit_ns = self._rounds.limit_ns
+        return limit_ns if seen.has_beaten else max(limit_ns, START_UP_NS)
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -126,6 +126,12 @@ def test_a_front_whose_app_still_starts_is_not_judged(roster: Roster) -> None:
     assert front_looks(watch, roster, range(161, 171), ()) == [0]
 
 
+def test_a_front_that_never_gets_through_its_start_is_found_in_the_end(roster: Roster) -> None:
+    watch = FrontWatch(roster, 10.0)
+    assert front_looks(watch, roster, range(100, 399), (1,)) == []
+    assert 0 in front_looks(watch, roster, range(399, 405), (1,))
+
+
 def test_a_new_front_is_judged_by_its_own_beats(roster: Roster) -> None:
     watch = FrontWatch(roster, 10.0)
     front_looks(watch, roster, range(100, 105), (0, 1))
