@@ -32,6 +32,10 @@ type:
 test *what:
     {{python}} -m pytest {{what}}
 
+# all tests, two files at a time, as continuous integration has it
+test-all:
+    {{python}} -m pytest -n 2 --dist loadfile
+
 # the contract suite over every channel
 contract:
     {{python}} -m pytest tests/contract

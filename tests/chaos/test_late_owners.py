@@ -59,6 +59,8 @@ def test_a_stopped_worker_that_wakes_after_another_took_over_is_refused(
         child.signal(signal.SIGCONT)
         assert child.reap(10.0) == "exit:0"
         assert told.read_text() == "refused"
+        # It was declared dead while it lived, so what it held was its own until its end, at which it is reclaimed again.
+        assert channel.reclaim("worker", 0) == 0
         assert front.collect() == []
         other.publish(entry, Result(b"right"))
         (collected,) = front.collect()
