@@ -20,6 +20,8 @@ from cubbyhole.core.entries import Chunk, Failure, RequestEntry, Result
 
 FRONT_POINTS = (1, 2, 3)
 WORKER_POINTS = (4, 5, 6, 7, 8, 9, 10, 11, 12)
+SUPERVISOR_POINTS = (13, 14, 15, 16)  # in reclaim; 15 only where an entry is offered again
+CLAIMED = 5  # where the worker died before
 SIZES = (10, 5_000, 400_000)  # inline, a block, a run
 BIG = b"B" * 60_000  # a chunk that does not fit the ring of a stream
 ARENA = 32 << 20
@@ -44,6 +46,11 @@ def dying_worker(channel: SharedMemoryChannel, point: int, size: int) -> None:
                 while not port.publish(entry, Chunk(chunk, meta=b"head"), 5.0):
                     pass
             port.publish(entry, Result(b""))
+
+
+def dying_supervisor(channel: SharedMemoryChannel, point: int) -> None:
+    _entries.arm_crash_point(point)
+    channel.reclaim("worker", 0)
 
 
 def good_worker(channel: SharedMemoryChannel, answers: int) -> None:
@@ -75,7 +82,9 @@ def left_over(channel: SharedMemoryChannel) -> list[str]:
     return wrong
 
 
-def worker_dies(context: Any, point: int, size: int, *, retry: bool) -> list[str]:
+def worker_dies(
+    context: Any, point: int, size: int, *, retry: bool, supervisor_point: int = 0
+) -> list[str]:
     channel = SharedMemoryChannel.create(ChannelSettings(fronts=2, workers=1, arena_bytes=ARENA))
     front = channel.front(0)
     wanted = set(range(1, 7))
@@ -92,6 +101,12 @@ def worker_dies(context: Any, point: int, size: int, *, retry: bool) -> list[str
         child.kill()
         child.join()
         return [f"the crash point was not reached: exit code {child.exitcode}"]
+    if supervisor_point:
+        child = context.Process(target=dying_supervisor, args=(channel, supervisor_point))
+        child.start()
+        child.join(5)
+        if child.exitcode != -9:
+            return [f"the supervisor's point was not reached: exit code {child.exitcode}"]
     channel.reclaim("worker", 0)
     answered |= collect_for(front, wanted - set(answered), time.monotonic() + 0.1)
     if wanted - set(answered):
@@ -143,6 +158,12 @@ def main() -> None:
             for retry in (False, True):
                 name = f"worker at {point}, {size} bytes, retry={retry}"
                 found[name] = worker_dies(context, point, size, retry=retry)
+        for point in SUPERVISOR_POINTS:
+            for retry in (False, True) if point != 15 else (True,):
+                name = f"supervisor at {point}, {size} bytes, retry={retry}"
+                found[name] = worker_dies(
+                    context, CLAIMED, size, retry=retry, supervisor_point=point
+                )
     json.dump(found, sys.stdout)
 
 
