@@ -65,7 +65,13 @@ def observer(pid: str) -> Callable[[], int]:
 def read_page(port: str) -> int:
     """Read the stream of pictures until the end; returns how many came."""
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
-    connection.request("GET", PAGE_PATH)
+    while not ended.is_set():
+        try:  # the page is a process of its own, and starts beside the server
+            connection.request("GET", PAGE_PATH)
+            break
+        except ConnectionRefusedError:
+            connection.close()
+            time.sleep(0.05)
     answer = connection.getresponse()
     pictures = 0
     while not ended.is_set():

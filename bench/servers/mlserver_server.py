@@ -31,4 +31,5 @@ if __name__ == "__main__":
     Path("model-settings.json").write_text(
         json.dumps({"name": "double", "implementation": "double.Double"})
     )
-    os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", "."])  # noqa: S606
+    program = str(Path(sys.executable).with_name("mlserver"))
+    os.execv(program, [program, "start", "."])  # noqa: S606
