@@ -59,6 +59,12 @@ def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [node for node in ast.walk(tree(path)) if isinstance(node, kinds)]
 
 
+def test_test_modules_have_names_of_their_own() -> None:
+    """Folders of tests are no packages: pytest imports each module by its bare name and refuses a second of that name."""
+    names = Counter(path.name for path in TESTS if path.name.startswith("test_"))
+    assert not {name for name, count in names.items() if count > 1}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_fits_on_a_few_screens(path: Path) -> None:
     lines = len(path.read_text().splitlines())

@@ -99,7 +99,7 @@ def test_json_is_fastapis(value: Any) -> None:
         ),
         ([np.array([1, 2])], [[1, 2]]),
         (np.float64(2.5), 2.5),
-        ((n for n in range(2)), [0, 1]),
+        pytest.param((n for n in range(2)), [0, 1], id="a generator"),
         ({"x": math.nan}, {"x": None}),
         ([math.inf], [None]),
         (decimal.Decimal("1.5"), "1.5"),
