@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
-if not Path(sys.prefix).is_relative_to(_ROOT / ".bench"):
-    # In a contender's environment what is installed there is measured; elsewhere nothing of ours need be installed.
+if "cubbyhole" not in sys.modules and not Path(sys.prefix).is_relative_to(_ROOT / ".bench"):
+    # In a contender's environment what is installed there is measured; elsewhere nothing of ours need be installed. A test that
+    # has ours already must not hand another copy's path to the processes that it spawns.
     sys.path.insert(0, str(_ROOT / "src"))

@@ -25,7 +25,6 @@ from cubbyhole.demo import show
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[2]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -53,7 +52,7 @@ def free_port() -> int:
 def start(*arguments: str, output: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "cubbyhole", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120"},
+        env={**os.environ, "COLUMNS": "120"},
         stdout=output,
         stderr=subprocess.STDOUT,
     )

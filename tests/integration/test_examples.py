@@ -34,8 +34,7 @@ def running(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    paths = filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, "PORT": str(port)}
     with log.open("w") as output:
         process = subprocess.Popen(
             [
