@@ -149,6 +149,21 @@ def test_a_client_that_does_not_sample_is_obeyed_in_all_processes(trace: Trace) 
     assert trace.spans == []
 
 
+def test_over_its_budget_a_front_begins_no_trace_and_says_how_many_it_left_out() -> None:
+    with traced("steps", CUBBYHOLE_OTEL_TRACES_PER_S="0.5") as (server, collector):
+        for _ in range(4):  # the first has a trace, and the next one has two seconds' time
+            assert ask(server, {"input": 2}).json() == {"output": 4}
+        wanted = {"traceparent": f"00-{secrets.token_hex(16)}-{PARENT}-01"}
+        assert ask(server, {"input": 2}, **wanted).ok
+        poll_until(lambda: wanted["traceparent"][3:35] in collector.traces("worker"))
+    assert collector.traces("worker") == collector.traces("POST /predict")
+    assert len(collector.traces("worker")) < 5
+    left_out = [
+        span.attributes.get("cubbyhole.untraced", 0) for span in collector.named("POST /predict")
+    ]
+    assert sum(left_out) + len(left_out) == 5
+
+
 def test_a_batch_is_one_span_that_links_to_its_requests(trace: Trace) -> None:
     traces = [Trace(trace.server, trace._collector) for _ in range(3)]
     ask_together(trace.server, [{"input": number} for number in range(3)], traces, "/sums")
@@ -282,7 +297,8 @@ def test_a_collector_that_is_down_stops_no_request_and_its_losses_are_counted() 
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
     }
-    with serving(f"{SERVERS}:steps", arguments=["--otel"], environment=environment) as server:
+    arguments = ["--otel", "--otel-traces-per-s", "all"]
+    with serving(f"{SERVERS}:steps", arguments=arguments, environment=environment) as server:
         for number in range(20):
             assert ask(server, {"input": number}).ok
         assert server.stop() == 0

@@ -70,6 +70,10 @@ OtelEndpoint = Annotated[
     str | None,
     typer.Option(metavar="URL", help="The same, to this collector (OTLP over HTTP)."),
 ]
+OtelTraces = Annotated[
+    str | None,
+    typer.Option(metavar="N", help='Traces that a front begins each second (10), or "all".'),
+]
 PostMortem = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Keep the last state of all entries in this file."),
@@ -94,6 +98,7 @@ def serve(
     request_ids: RequestIds = False,
     otel: Otel = False,
     otel_endpoint: OtelEndpoint = None,
+    otel_traces_per_s: OtelTraces = None,
     post_mortem: PostMortem = None,
     keep_requests: KeepRequests = None,
     inspector: InspectorPort = None,
@@ -106,6 +111,7 @@ def serve(
     _switch_on(
         {
             "OTEL": otel_endpoint or otel,
+            "OTEL_TRACES_PER_S": otel_traces_per_s,
             "REQUEST_IDS": request_ids,
             "POST_MORTEM": post_mortem,
             "KEEP_REQUESTS": keep_requests,

@@ -96,6 +96,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         front_timeout_s: A front whose event loop stands still for so long is ended; inf: never.
         scale_up_after_s, scale_down_after_s: See `scheduling.scaling`; only where an endpoint has `min_workers`.
         otel: Send spans: to this base URL, or, empty, to where OTEL_* variables say; None: no spans.
+        otel_traces_per_s: How many traces a front begins by itself; None: of every request.
         request_ids: Say in every answer of a model path which entry its request was.
         keep_requests_bytes: Memory for the last requests, bodies included; 0: none is kept.
         post_mortem: File for the supervisor's snapshots; empty: none.
@@ -137,6 +138,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     scale_up_after_s: float = 1.0
     scale_down_after_s: float = 60.0
     otel: str | None = None
+    otel_traces_per_s: float | None = 10.0
     request_ids: bool = False
     keep_requests_bytes: int = 0
     post_mortem: str = ""

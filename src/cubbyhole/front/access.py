@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A line for each request, written out of its way: the event loop notes what was answered, a thread formats and writes it.
 
-Off unless `access_log=True`; then it costs a request a wrapped `send` and one append.
+Off unless `access_log=True`; then it costs a request a wrapped `send` and one append. The thread shares the interpreter with the event
+loop, so a line has to be cheap, too: where our own handler writes, many lines are one write, and none is a `LogRecord`
+(observe/access_lines.py). Handlers of the user's own get records.
 
 Flow:  uvicorn -> **AccessLog** -> FrontApp;  noted -> the thread, some times a second -> logger `cubbyhole.access`
 Owns:  the thread, and what is noted and not written yet: `MOST_NOTED` at most, the rest is counted.
@@ -16,14 +18,38 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import now_ns
+from cubbyhole.observe.access_lines import Answered, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 logger = logging.getLogger("cubbyhole.access")
 
-WRITE_EVERY_S = 0.2
+WRITE_EVERY_S = 0.05  # often, as the event loop waits while a batch of lines is made: 1 ms for 400
 MOST_NOTED = 50_000  # a few megabytes; a disk that stops must not take the front's memory
+
+
+class Answer:
+    """What is seen of one answer as it passes."""
+
+    __slots__ = ("_send", "name", "size", "status")
+
+    def __init__(self, send: Callable[[Any], Any]) -> None:
+        self._send = send
+        self.status = 0
+        self.size = 0
+        self.name = b""
+
+    def send(self, message: Any) -> Any:
+        """Look at a message and pass it on. No coroutine of its own: it returns that of the server's `send`."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            for key, value in message["headers"]:
+                if key == b"x-request-id":
+                    self.name = value
+        else:
+            self.size += len(message.get("body", b""))
+        return self._send(message)
 
 
 class AccessLog:
@@ -36,7 +62,7 @@ class AccessLog:
 
     def __init__(self, app: Callable[..., Any], write_every_s: float = WRITE_EVERY_S) -> None:
         self._app = app
-        self._noted: deque[tuple[Any, ...]] = deque()
+        self._noted: deque[Answered] = deque()
         self._left_out = 0
         self._ended = threading.Event()
         self._write_every_s = write_every_s
@@ -48,24 +74,24 @@ class AccessLog:
             await self._serve_lifespan(scope, receive, send)
             return
         began_ns = now_ns()
-        status, name, size = 0, b"", 0
-
-        async def send_on(message: Any) -> None:
-            nonlocal status, name, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                for key, value in message["headers"]:
-                    if key == b"x-request-id":
-                        name = value
-            else:
-                size += len(message.get("body", b""))
-            await send(message)
-
+        answer = Answer(send)
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive, answer.send)
         finally:
             if len(self._noted) < MOST_NOTED:
-                self._noted.append((scope, status, now_ns() - began_ns, size, name))
+                ended_ns = now_ns()
+                self._noted.append(
+                    (
+                        ended_ns,
+                        ended_ns - began_ns,
+                        scope["method"],
+                        scope["path"],
+                        answer.status,
+                        answer.size,
+                        scope.get("client"),
+                        answer.name,
+                    )
+                )
             else:
                 self._left_out += 1
 
@@ -88,24 +114,10 @@ class AccessLog:
 
     def write(self) -> None:
         """Write what is noted."""
-        while self._noted:
-            scope, status, took_ns, size, name = self._noted.popleft()
-            client = scope.get("client")
-            logger.info(
-                "request: method=%s path=%s status=%d duration_ms=%.3f bytes=%d client=%s request_id=%s",
-                scope["method"],
-                _shown(scope["path"]),
-                status,
-                round(took_ns / 1e6, 3),
-                size,
-                "-" if client is None else f"{client[0]}:{client[1]}",
-                name.decode("latin-1") or "-",
-            )
+        take = self._noted.popleft  # the event loop appends meanwhile
+        noted = [take() for _ in range(len(self._noted))]
+        if noted:
+            write_lines(logger, noted)
         if self._left_out:
             count, self._left_out = self._left_out, 0
             logger.warning('requests not logged: count=%d reason="too many at once"', count)
-
-
-def _shown(path: str) -> str:
-    """A path as one word: the client chose it, and might have put a line break into it."""
-    return "".join(one if one.isprintable() and one != " " else f"%{ord(one):02X}" for one in path)

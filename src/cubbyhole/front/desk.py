@@ -123,7 +123,12 @@ class Desk:
         if settings.otel is not None:
             from cubbyhole.observe.traces import Tracer
 
-            self.tracer = Tracer(settings.otel, f"front {place.index}", shared=False)
+            self.tracer = Tracer(
+                settings.otel,
+                f"front {place.index}",
+                shared=False,
+                traces_per_s=settings.otel_traces_per_s,
+            )
         port = place.channel.front(place.index)
         self.exchange = Exchange(port, place.index, loop, parts, limit)
         self.exchange.open()

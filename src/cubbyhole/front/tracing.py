@@ -47,33 +47,40 @@ _visit: ContextVar[Visit | None] = ContextVar("cubbyhole_visit", default=None)
 
 
 class TracedLane(Lane):
-    """A lane that makes a server span and a queue span for each request."""
+    """A lane that makes a server span and a queue span for each request that is to have them.
+
+    Attributes:
+        base: The kind of lane that it adds spans to.
+        untraced: A lane of that kind, for the others.
+    """
+
+    base: type[Lane] = Lane
 
     def __init__(
         self, desk: Desk, endpoint: int, *, guarded: bool, compressed: bool, inside_fastapi: bool
     ) -> None:
-        super().__init__(
-            desk, endpoint, guarded=guarded, compressed=compressed, inside_fastapi=inside_fastapi
-        )
+        options: Any = {"guarded": guarded, "compressed": compressed}
+        options["inside_fastapi"] = inside_fastapi
+        super().__init__(desk, endpoint, **options)
         self._plain = False  # every answer passes `_reply`
         self._path = desk.settings.endpoints[endpoint].path
+        self.untraced = self.base(desk, endpoint, **options)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""
         tracer: Tracer | None = self._desk.tracer
-        if tracer is None:  # the front is not open yet
-            return await super().answer(scope, receive, send)
-        span = tracer.start(
-            f"POST {self._path}",
-            SpanKind.SERVER,
-            {
-                _CONTEXT[name]: value.decode("latin-1")
-                for name, value in scope["headers"]
-                if name in _CONTEXT
-            },
-            self._attributes(scope),
-            now_ns(),
-        )
+        carrier = {
+            _CONTEXT[name]: value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in _CONTEXT
+        }
+        if tracer is None or not tracer.admission.admits(carrier.get("traceparent", "")):
+            return await self.untraced.answer(scope, receive, send)
+        attributes = self._attributes(scope)
+        if tracer.admission.left_out:
+            attributes["cubbyhole.untraced"] = tracer.admission.left_out
+            tracer.admission.left_out = 0
+        span = tracer.start(f"POST {self._path}", SpanKind.SERVER, carrier, attributes, now_ns())
         visit = Visit(span)
         headers = [pair for pair in scope["headers"] if pair[0] not in _CONTEXT]
         headers += [(name.encode(), value.encode()) for name, value in carrier_of(span).items()]
@@ -190,4 +197,4 @@ def traced(base: type[Lane]) -> type[Lane]:
     """Return a kind of lane with spans."""
     if base is Lane:
         return TracedLane
-    return type(f"Traced{base.__name__}", (TracedLane, base), {})
+    return type(f"Traced{base.__name__}", (TracedLane, base), {"base": base})

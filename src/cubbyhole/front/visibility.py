@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SMALLEST_KEPT_BYTES = 1 << 20
+TRACES_PER_S = 10.0  # spans of one request take about 1 ms of CPU in all
 
 
 class VisibilityOptions(TypedDict, total=False):
     """Each may be left out.
 
     Attributes:
-        otel: Send OpenTelemetry spans of every request, with OTLP over HTTP: True (where to, the standard OTEL_* variables say) or a
+        otel: Send OpenTelemetry spans, with OTLP over HTTP: True (where to, the standard OTEL_* variables say) or a
             collector's base URL such as "http://localhost:4318". Needs the extra `otel`.
+        otel_traces_per_s: How many traces a front begins by itself, 10 a second unless told; "all": one of every request. Requests
+            whose client began a trace go by its sampled flag. OTEL_TRACES_SAMPLER takes the place of both.
         request_ids: Every answer of a model path has X-Request-ID: the number of the request's entry, where the client sent none. Off, only
             failures have it; a short answer is about 1.5 % cheaper without.
         keep_requests: Keep the last requests, bodies included, in memory of this size ("64MB"), so that `cubbyhole replay ID` can
@@ -39,6 +42,7 @@ class VisibilityOptions(TypedDict, total=False):
     """
 
     otel: bool | str | None
+    otel_traces_per_s: float | str | None
     request_ids: bool
     keep_requests: str | int | None
     post_mortem: str | os.PathLike[str] | None
@@ -52,6 +56,7 @@ def visibility_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         "otel": _otel(_chosen(options, "otel")),
+        "otel_traces_per_s": _traces_per_s(_chosen(options, "otel_traces_per_s")),
         "request_ids": _chosen(options, "request_ids") not in {None, False, "0", "false"},
         "keep_requests_bytes": _kept_bytes(_chosen(options, "keep_requests")),
         "post_mortem": _file(_chosen(options, "post_mortem")),
@@ -75,6 +80,22 @@ def _otel(value: Any) -> str | None:
             "otel is on, but OpenTelemetry is not installed. Run: pip install 'cubbyhole[otel]'"
         )
     return str(value) if "://" in str(value) else ""
+
+
+def _traces_per_s(value: Any) -> float | None:
+    if value is None:
+        return TRACES_PER_S
+    if value == "all":
+        return None
+    try:
+        per_s = float(value)
+    except (TypeError, ValueError):
+        per_s = -1.0
+    if not 0 <= per_s < float("inf"):
+        raise ValueError(
+            f'otel_traces_per_s must be a number of 0 or more, or "all", but got {value!r}'
+        )
+    return per_s
 
 
 def _kept_bytes(value: Any) -> int:

@@ -127,9 +127,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         seconds, milliseconds = divmod(int(record.created * 1000), 1000)
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         found: dict[str, Any] = {
-            "time": f"{moment}.{milliseconds:03d}Z",
+            "time": f"{utc(seconds)}.{milliseconds:03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
@@ -145,6 +144,11 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             found["exception"] = self.formatException(record.exc_info)
         return json.dumps(found, default=str, ensure_ascii=False)
+
+
+def utc(seconds: int) -> str:
+    """Return a time of day, in seconds since 1970, as ISO 8601 without its fraction and zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _event(record: logging.LogRecord) -> dict[str, Any]:

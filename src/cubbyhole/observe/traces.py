@@ -32,6 +32,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from cubbyhole.core.clock import now_ns
+from cubbyhole.observe.sampling import Admission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,9 +126,15 @@ class Tracer:
         process: Which one this is, e.g. "front 0".
         shared: Be the process's provider, so that spans of user code go the same way. Not in fronts: FastAPI makes spans of its own
             for every request once there is a provider.
+        traces_per_s: As in `ServerSettings`. It does not count where user code has set a provider, or OTEL_TRACES_SAMPLER a sampler.
+
+    Attributes:
+        admission: Which requests are to have spans at all.
     """
 
-    def __init__(self, endpoint: str, process: str, *, shared: bool) -> None:
+    def __init__(
+        self, endpoint: str, process: str, *, shared: bool, traces_per_s: float | None = None
+    ) -> None:
         self._processor: CountingProcessor | None = None
         provider = trace.get_tracer_provider()
         if not isinstance(provider, TracerProvider):  # nobody has set one
@@ -137,6 +144,8 @@ class Tracer:
             provider.add_span_processor(self._processor)
             if shared:
                 trace.set_tracer_provider(provider)
+        by_us = self._processor is not None and not os.environ.get("OTEL_TRACES_SAMPLER")
+        self.admission = Admission(traces_per_s if by_us else None)
         self._provider = provider
         self._tracer = provider.get_tracer(NAME)
 

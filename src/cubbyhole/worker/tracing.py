@@ -49,6 +49,8 @@ class Spans:
     def begin(self, entry: ClaimedEntry) -> None:
         """An entry was claimed."""
         meta = decode_meta(entry.meta) if entry.meta else _NO_META
+        if not meta.traceparent:  # its front made no span of it
+            return
         carrier = {"traceparent": meta.traceparent, "tracestate": meta.tracestate}
         attributes = {
             **self._fixed,
@@ -283,17 +285,16 @@ async def _stepped_async(steps: Any, spans: list[Span]) -> AsyncGenerator[Any, N
 
 
 class TracedRunner(Runner):
-    """A runner with a span around each of its three steps."""
+    """A runner with a span around each of its three steps, for entries that have spans."""
 
     def __init__(self, spans: Spans, *made: Any, handover: bool = False) -> None:
         super().__init__(*made, handover=handover)
         self._spans = spans
+        untraced = self.answer  # of the plain hooks, if they allow it
+        self.answer = lambda entry: (untraced if spans.of(entry) is None else self._answer)(entry)
         # mypy: a traced hook is a hook to all who call it
         self.predict_hook = cast("Hook", TracedHook(self.predict_hook, "predict", spans))
         self.encode_hook = cast("Hook", TracedHook(self.encode_hook, "encode", spans))
-
-    def _is_plain(self) -> bool:
-        return False
 
     def decode_silently(self, entry: ClaimedEntry) -> Task:
         """Read and decode, in a span."""

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many traces a front begins by itself: so many a second, then the rest is served without spans, at no cost.
+
+A tree of spans takes about as long as ten of the shortest requests; at thousands of requests a second, spans of all of them would be
+most of what the server does. A rate instead of a share, since a server with few requests should trace each of them.
+
+Flow:  front/tracing.py -> **Admission.admits**
+Owns:  the budget of one process.
+See:   docs/guide/tracing.md
+"""
+
+from __future__ import annotations
+
+import re
+
+from cubbyhole.core.clock import now_ns
+
+# version-trace-parent-flags; https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+_SAMPLED = 1
+
+
+class Admission:
+    """Decides which requests are traced, before anything is made of them.
+
+    Args:
+        per_s: New traces a second; as many at once. None: all, it is the tracer's sampler that decides.
+
+    Attributes:
+        left_out: Requests since the last one that was traced.
+    """
+
+    def __init__(self, per_s: float | None) -> None:
+        self._per_s = per_s
+        self._most = max(1.0, per_s) if per_s else 0.0
+        self._tokens = self._most
+        self._filled_ns = now_ns()
+        self.left_out = 0
+
+    def admits(self, traceparent: str) -> bool:
+        """Return whether a request is to have spans: as its client says, else while there is budget.
+
+        Args:
+            traceparent: The client's header, which may be empty or broken.
+        """
+        if self._per_s is None:
+            return True
+        match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+        wanted = self._take() if match is None else bool(int(match[1], 16) & _SAMPLED)
+        if not wanted:
+            self.left_out += 1
+        return wanted
+
+    def _take(self) -> bool:
+        if self._tokens < 1.0:
+            at_ns = now_ns()
+            self._tokens = min(
+                self._most, self._tokens + (at_ns - self._filled_ns) / 1e9 * (self._per_s or 0.0)
+            )
+            self._filled_ns = at_ns
+            if self._tokens < 1.0:
+                return False
+        self._tokens -= 1.0
+        return True
