@@ -61,6 +61,10 @@ class Collector:
             for scope in group.scope_spans:
                 self.spans += [Received(span, resource) for span in scope.spans]
 
+    def traces(self, name: str) -> set[str]:
+        """Traces of which a span of that name has come."""
+        return {span.trace for span in self.named(name)}
+
     def named(self, name: str) -> list[Received]:
         """Spans of that name."""
         return [span for span in self.spans if span.name == name]

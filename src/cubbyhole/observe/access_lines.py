@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 # When it ended (monotonic, ns), how long it took (ns), method, path, status, bytes of its body, the client's host and port, its id.
 Answered: TypeAlias = tuple[int, int, str, str, int, int, "tuple[str, int] | None", bytes]
 
-_EVENT = (
-    "request: method=%s path=%s status=%d duration_ms=%.3f bytes=%d client=%s request_id=%s"
-)
+_EVENT = "request: method=%s path=%s status=%d duration_ms=%.3f bytes=%d client=%s request_id=%s"
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -109,19 +107,26 @@ def _values(one: Answered) -> tuple[str, str, int, float, int, str, str]:
 
 
 def _as_json(name: str, noted: Iterable[Answered]) -> str:
-    begin_ns = time.time_ns() - now_ns()
+    stamp_ns = time.time_ns() - now_ns()  # to be added to a monotonic time
     process = os.getpid()
     lines = [
-        Line(_moment((begin_ns + one[0]) // 1_000_000), "info", name, process, "request", *_values(one))
+        Line(
+            _moment((stamp_ns + one[0]) // 1_000_000),
+            "info",
+            name,
+            process,
+            "request",
+            *_values(one),
+        )
         for one in noted
     ]
     return _encode_lines(lines).decode()
 
 
 def _as_text(name: str, noted: Iterable[Answered]) -> str:
-    begin_ns = time.time_ns() - now_ns()
+    stamp_ns = time.time_ns() - now_ns()  # to be added to a monotonic time
     return "".join(
-        f"{_clock((begin_ns + one[0]) // 1_000_000)} INFO     {name}  {_EVENT % _values(one)}\n"
+        f"{_clock((stamp_ns + one[0]) // 1_000_000)} INFO     {name}  {_EVENT % _values(one)}\n"
         for one in noted
     )
 

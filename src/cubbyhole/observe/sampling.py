@@ -16,7 +16,9 @@ import re
 from cubbyhole.core.clock import now_ns
 
 # version-trace-parent-flags; https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?"
+)
 _SAMPLED = 1
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+
 import pytest
 
 from cubbyhole.core.clock import now_ns
@@ -19,7 +20,7 @@ FORMATTERS = {"json": JsonFormatter(), "text": LineFormatter(FORMAT, DATE_FORMAT
 @pytest.fixture(params=FORMATTERS)
 def logger(request: pytest.FixtureRequest) -> logging.Logger:
     """A logger that is in no tree, so that nobody else listens to it."""
-    made = logging.Logger("cubbyhole.access", logging.INFO)
+    made = logging.Logger("cubbyhole.access", logging.INFO)  # noqa: LOG001  (not in the tree)
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(FORMATTERS[request.param])
     made.addHandler(handler)
@@ -87,5 +88,5 @@ def test_who_else_listens_gets_records(logger: logging.Logger) -> None:
     other.emit = seen.append  # type: ignore[method-assign]
     logger.addHandler(other)
     write_lines(logger, noted())
-    assert [record.args[1] for record in seen if isinstance(record.args, tuple)][0] == "/predict"
+    assert next(record.args[1] for record in seen if isinstance(record.args, tuple)) == "/predict"
     assert len(written(logger)) == len(seen) == len(noted())
