@@ -78,14 +78,13 @@ class Counter:
 
         settings = desk.settings
         self._limit_bytes = settings.max_payload_bytes or settings.arena_bytes
+        kind = kind_of_lane(settings, by_http=False, read_meta=handed_meta)
         for number, endpoint in enumerate(settings.endpoints):
             lit_api = desk.lit_apis[number]
             if not endpoint.stream and lit_api.spec is None and is_guarded(lit_api):
-                lane = kind_of_lane(desk.settings, by_http=False)(
+                self._lanes[endpoint.path] = kind(
                     desk, number, guarded=True, compressed=False, inside_fastapi=False
                 )
-                lane.read_meta = handed_meta
-                self._lanes[endpoint.path] = lane
         loop.add_reader(self.socket.fileno(), self._accept, loop)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -67,7 +67,12 @@ class Lane:
         compressed: Answers are compressed for clients that take it.
         inside_fastapi: The slow lane. Failures are raised as FastAPI's `HTTPException`, so that the user's exception handlers see
             them, and a broken stream as `StreamBroken`, so that no middleware ends it as if it were whole.
+
+    Attributes:
+        read_meta: Reads what the worker is told of a request, and its wishes; another one where requests come another way: handover.py.
     """
+
+    read_meta: Callable[[Any, frozenset[bytes]], Any] = staticmethod(request_meta)
 
     def __init__(
         self, desk: Desk, endpoint: int, *, guarded: bool, compressed: bool, inside_fastapi: bool
@@ -88,9 +93,6 @@ class Lane:
         self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
         negotiates = len(desk.lit_apis[endpoint].answer_formats) > 1
         self._noted = NEGOTIATED if negotiates else NOTED
-        self.read_meta: Callable[[Any, frozenset[bytes]], Any] = (
-            request_meta  # another one where requests come another way: handover.py
-        )
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kind of lane a server's options need: what is switched off is not in it, and costs nothing.
 
-    Lane -> LimitedLane (shares, limits by client and bytes) -> TracedLane (spans) -> KeepingLane (requests for replay)
+    Lane -> LimitedLane (shares, limits by client and bytes) -> KeepingLane (requests for replay) -> TracedLane (spans, for some
+    requests; the others go by a lane of the kind below it)
 
 Flow:  routes.py, handover.py, grpc_service.py -> **kind_of_lane**
 Owns:  nothing.
@@ -9,31 +10,41 @@ Owns:  nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cubbyhole.front.lane import Lane
 from cubbyhole.front.turnstile import LimitedLane
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cubbyhole.core.settings import ServerSettings
 
 
-def kind_of_lane(settings: ServerSettings, *, by_http: bool = True) -> type[Lane]:
+def kind_of_lane(
+    settings: ServerSettings,
+    *,
+    by_http: bool = True,
+    read_meta: Callable[[Any, frozenset[bytes]], Any] | None = None,
+) -> type[Lane]:
     """Return the lane's class.
 
     Args:
         settings: The server's.
         by_http: Requests come by HTTP. Others are not kept: they could not be sent again as they came.
+        read_meta: As `Lane.read_meta`; None: that of HTTP.
     """
     limits = (settings.max_queue_per_key, settings.max_queue_bytes)
     limited = settings.fair_shares or any(limit is not None for limit in limits)
     kind: type[Lane] = LimitedLane if limited else Lane
-    if settings.otel is not None:
-        from cubbyhole.front.tracing import traced
-
-        kind = traced(kind)
+    if read_meta is not None:
+        kind = type(f"Other{kind.__name__}", (kind,), {"read_meta": staticmethod(read_meta)})
     if settings.keep_requests_bytes and by_http:
         from cubbyhole.front.keeping import keeping
 
         kind = keeping(kind)
+    if settings.otel is not None:
+        from cubbyhole.front.tracing import traced
+
+        kind = traced(kind)
     return kind
