@@ -87,9 +87,10 @@ def sole_handler(logger: logging.Logger) -> logging.StreamHandler[Any] | None:
     if len(found) != 1:
         return None
     handler = found[0]
+    if type(handler) is not logging.StreamHandler:
+        return None
     ours = type(handler.formatter) in {JsonFormatter, LineFormatter}
-    plain = type(handler) is logging.StreamHandler and not handler.filters
-    return handler if ours and plain and handler.level <= logging.INFO else None
+    return handler if ours and not handler.filters and handler.level <= logging.INFO else None
 
 
 def _values(one: Answered) -> tuple[str, str, int, float, int, str, str]:

@@ -83,10 +83,13 @@ def test_a_level_above_info_writes_nothing(logger: logging.Logger) -> None:
 
 @pytest.mark.parametrize("logger", ["json"], indirect=True)
 def test_who_else_listens_gets_records(logger: logging.Logger) -> None:
-    other = logging.Handler()
     seen: list[logging.LogRecord] = []
-    other.emit = seen.append  # type: ignore[method-assign]
-    logger.addHandler(other)
+
+    class Other(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    logger.addHandler(Other())
     write_lines(logger, noted())
     assert next(record.args[1] for record in seen if isinstance(record.args, tuple)) == "/predict"
     assert len(written(logger)) == len(seen) == len(noted())
