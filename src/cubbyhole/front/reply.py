@@ -35,6 +35,7 @@ GZIPPED = (b"content-encoding", b"gzip")
 STREAM_STATE = "cubbyhole.stream"  # key in an ASGI scope: how the slow lane tells the outermost app of a broken stream
 LINGER_BYTES = 16 << 20  # what is under way when a client sees the 413 and stops
 LINGER_S = 2.0
+LOOK_S = 0.5  # for who has sent even more, and has not had its turn yet: nothing of it is read any more, it can only look
 RETRY_AFTER_S = "1"  # as long as a queue of short requests takes to move on
 
 _decode_meta = msgspec.msgpack.Decoder(ResultMeta).decode
@@ -160,6 +161,7 @@ async def _drop_body(receive: Receive) -> None:
         dropped += len(message.get("body", b""))
         if not message.get("more_body", False):
             return
+    await asyncio.sleep(LOOK_S)
 
 
 async def send_stream(
