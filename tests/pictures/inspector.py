@@ -112,7 +112,7 @@ def take_pictures(url: str, seen: AttachedServer, seconds: float, folder: Path) 
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
             args=["--no-sandbox"],
         )
-        watching = open_page(browser, url, "light")  # the histograms begin with the first viewer
+        watching = open_page(browser, url, "light")
         time.sleep(seconds / 2)
         os.kill(seen.roster.pid(seen.roster.worker_cell(2)), signal.SIGKILL)
         time.sleep(seconds / 2 - 4)
