@@ -14,16 +14,23 @@ if TYPE_CHECKING:
 
 HEAD = (
     "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-    "content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    "content-type: application/json\r\n{more}content-length: {length}\r\n\r\n"
 )
 
 
 @contextmanager
-def crowd(url: str, count: int, path: str = "/predict", **body: object) -> Iterator[None]:
+def crowd(
+    url: str,
+    count: int,
+    path: str = "/predict",
+    headers: dict[str, str] | None = None,
+    **body: object,
+) -> Iterator[None]:
     """So many requests are sent; their clients leave when the `with` ends."""
     host, _, port = url.removeprefix("http://").partition(":")
     data = msgspec.json.encode(body)
-    message = HEAD.format(path=path, length=len(data)).encode() + data
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    message = HEAD.format(path=path, length=len(data), more=more).encode() + data
     with ExitStack() as open_ones:
         for _ in range(count):
             client = open_ones.enter_context(socket.create_connection((host, int(port))))

@@ -195,5 +195,5 @@ def _entries(attached: AttachedServer, entries: list[EntrySnapshot]) -> Any:
             str(one["request_bytes"]),
         )
     if len(entries) > SHOWN_ENTRIES:
-        table.add_row(f"and {len(entries) - SHOWN_ENTRIES} more", *[""] * 7)
+        table.add_row(f"and {len(entries) - SHOWN_ENTRIES:,} more", *[""] * 7)
     return table

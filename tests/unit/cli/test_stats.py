@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from cubbyhole.cli.stats import duration, since, size, summary
+from cubbyhole.cli.facts import duration, size
+from cubbyhole.cli.stats import since, summary
 from cubbyhole.core.history import OUTCOMES, EndpointHistograms, Histogram
 
 BOUNDS = (1.0, 2.0, 4.0, 8.0)

@@ -11,7 +11,13 @@ import pytest
 from cubbyhole.core.history import OUTCOMES, EndpointHistograms, Histogram
 from cubbyhole.inspector.spans import STEP_NS, Spans, bars
 
-BOUNDS_S = (0.001, 0.00125, 0.0016, 0.002, 0.0025)  # the first edges of a page are 1, 1.6 and 2.5 ms
+BOUNDS_S = (
+    0.001,
+    0.00125,
+    0.0016,
+    0.002,
+    0.0025,
+)  # the first edges of a page are 1, 1.6 and 2.5 ms
 EMPTY = Histogram(BOUNDS_S, (0,) * 6, 0.0)
 MINUTE_NS = 60_000_000_000
 
