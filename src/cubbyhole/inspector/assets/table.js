@@ -48,7 +48,9 @@ export class Table {
     this.#head();
     this.filters.text.addEventListener("keydown", (event) => {
       const id = this.filters.text.value.trim();
-      if (event.key === "Enter" && ID.test(id)) this.open(id); // also one that is not among those that are shown
+      if (event.key !== "Enter" || !ID.test(id)) return;
+      event.preventDefault(); // or the same key presses the button that closes it
+      this.open(id); // also one that is not among those that are shown
     });
     this.body.addEventListener("click", (event) => this.#openRow(event.target.closest("tr")));
     this.body.addEventListener("keydown", (event) => this.#key(event));
