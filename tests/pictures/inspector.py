@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STUDIO = Path(__file__).with_name("studio.py")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECONDS = 62.0
-SIZE = {"width": 1480, "height": 1240}
+SIZE = {"width": 1480, "height": 1400}
 STOPPED_WORKER = 5  # of /transcribe
 
 

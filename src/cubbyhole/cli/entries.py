@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 
     Seen: TypeAlias = AttachedServer | RecordedServer
 
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 Server = Annotated[
-    int | None, typer.Option(metavar="PID", help="Which server, by its supervisor's pid.")
+    int | None,
+    typer.Option(
+        metavar="PID", help="Which server, by its supervisor's pid; needed where several run."
+    ),
 ]
 
 File = Annotated[
@@ -62,7 +65,10 @@ def requests(
     server: Server = None,
     file: File = None,
 ) -> None:
-    """Show every request that is under way."""
+    """Show every request that is under way, the oldest first.
+
+    `cubbyhole inspect ID` shows one of them whole; `cubbyhole requests --past` also those that are over, with why they failed.
+    """
     with _attach(server, file) as attached:
         if quarantined:
             show_quarantined(attached, as_json=json)
@@ -88,7 +94,11 @@ def requests(
 
 def inspect(
     request: Annotated[
-        str, typer.Argument(metavar="ID", help="The entry's id, or an X-Request-ID of a failure.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The entry's id, or its client's X-Request-ID while it is under way or if it failed.",
+        ),
     ],
     json: Json = False,
     payload: Annotated[
@@ -100,13 +110,19 @@ def inspect(
     server: Server = None,
     file: File = None,
 ) -> None:
-    """Show one request whole: where it is, how long it was in each phase, and why it failed."""
+    """Show one request whole: where it is, how long it was in each phase, and why it failed.
+
+    For example `cubbyhole inspect 388117702378687`, `cubbyhole inspect order-17`. `cubbyhole requests --past` lists ids.
+    """
     with _attach(server, file) as attached:
         entry = next((one for one in attached.entries() if str(one.id) == request), None)
         record = next(
             (one for one in attached.failures() if request in (str(one.id), one.request_id)), None
         )
-        wanted = str(record.id) if record is not None else request
+        if entry is None and record is None and isinstance(attached, AttachedServer):
+            entry = attached.named(request)
+        one_of_them = record if record is not None else entry
+        wanted = str(one_of_them.id) if one_of_them is not None else request
         past = next((one for one in attached.history() if str(one.id) == wanted), None)
         if entry is None and past is None and record is None:
             _fail(

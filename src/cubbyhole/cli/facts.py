@@ -67,7 +67,7 @@ def duration(seconds: float) -> str:
 def size(number: float) -> str:
     """Return a number of bytes in the unit in which it is short."""
     for unit in ("B", "KiB", "MiB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
+        if number < 1024:
+            return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
         number /= 1024
     return f"{number:.3g} GiB"

@@ -37,7 +37,10 @@ def stats(
     ] = 0.0,
     server: Server = None,
 ) -> None:
-    """Show how long requests are in each phase: means and quantiles by endpoint."""
+    """Show how long requests are in each phase: means and quantiles by endpoint, since the server's start.
+
+    For example `cubbyhole stats --seconds 10`: only what comes to an end in the next ten seconds.
+    """
     try:
         with attach(server) as attached:
             found = look(attached, seconds)

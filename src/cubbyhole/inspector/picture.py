@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from cubbyhole.seen.process_state import Usage
 
 FINISHED_SHOWN = 200  # the last ones, beside those that are under way
-ENTRIES_MOST = 2000  # under way, the oldest: what is stuck is among them, and a page of more is not read
+ENTRIES_MOST = (
+    2000  # under way, the oldest: what is stuck is among them, and a page of more is not read
+)
 FAILURES_SHOWN = 100
 LOOK_BACK_NS = 1_000_000_000
 MEMORY_STEP_BYTES = (
@@ -118,7 +120,9 @@ class Picture:
         if time_ns - self._looked_back_ns < LOOK_BACK_NS:
             return self.attached.entries()
         self._looked_back_ns = time_ns
-        self._finished = [finished_entry(past) for past in self.attached.history()[-FINISHED_SHOWN:]]
+        self._finished = [
+            finished_entry(past) for past in self.attached.history()[-FINISHED_SHOWN:]
+        ]
         return self.attached.entries()
 
     def _usages(self, time_ns: int) -> dict[int, Usage | None]:

@@ -171,7 +171,7 @@ class Reader:
                     usage.word if usage else "dead",
                     busy,
                     f"{usage.resident_bytes / 1e6:.0f}" if usage else "-",
-                    f"{(time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
+                    f"{max(0, time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
                     str(roster.restarts(cell)),
                     f"…{one.id % 10**6:06} {duration((time_ns - one.received_ns) / 1e9)}"
                     if one
