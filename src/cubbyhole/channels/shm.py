@@ -117,7 +117,7 @@ def _no_slot(slots: int) -> SlotsFull:
     )
 
 
-def _explain(reason: str, worker: int, attempt: int) -> Failure:
+def _explain(reason: str, _worker: int, attempt: int) -> Failure:
     """Make the failure of an entry that no worker answered."""
     if reason == "worker_died" and attempt + 1 >= POISON_AFTER:
         return poison_failure(f"{attempt + 1} workers ended while they held it")
