@@ -125,15 +125,15 @@ def test_a_request_under_way_is_found_by_the_id_that_its_client_gave() -> None:
 
 
 def test_what_a_failure_says_cannot_act_on_a_terminal() -> None:
-    with serving(f"{SERVERS}:Square") as server:
-        answer = requests.post(
-            f"{server.url}/predict", json={"input": 1, "begun": "/\x1b[2J\x07/none"}, timeout=20
-        )
+    failing = f"{SERVERS.with_name('inspected.py')}:make_server"
+    with serving(failing) as server:
+        body = {"fail": "\x1b[2J\x07no picture"}
+        answer = requests.post(f"{server.url}/slow", json=body, timeout=20)
         assert answer.status_code == 500
         pid = str(server.pid)
         for words in (("inspect", answer.headers["x-request-id"]), ("requests", "--past")):
             said = command(*words, "--server", pid)
-            assert "FileNotFoundError" in said
+            assert "no picture" in said
             assert "\x1b" not in said
             assert "\x07" not in said
 

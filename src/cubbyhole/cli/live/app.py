@@ -155,7 +155,6 @@ class TopApp(App[None]):
             ("entries", tuple(ENTRY_COLUMNS)),
         ):
             self._table(name).add_columns(*(_heading(title) for title in columns))
-        self._table("entries").border_subtitle = "Enter: look into one   Esc: leave the filter"
         self._table("entries").focus()
         self.look()
         self.set_interval(self.every_s, self.look)
@@ -222,7 +221,7 @@ class TopApp(App[None]):
         if seen.under_way > len(seen.entries):
             text += f" (the youngest {seen.under_way - len(seen.entries):,} are left out)"
         text += f", with {self.wanted!r}" if self.wanted else ""
-        return text + ("  PAUSED (space goes on)" if self.paused else "")
+        return text + ("   PAUSED, space goes on" if self.paused else "   Enter looks into one")
 
     # Keys.
 
