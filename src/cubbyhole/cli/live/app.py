@@ -193,6 +193,10 @@ class TopApp(App[None]):
         words = self.wanted.split()
         if words:
             found = [one for one in found if all(word in _words(one) for word in words)]
+        if (
+            self.sorted_by == "age"
+        ):  # as they come; ages are read one after another, so that they could change places
+            return found if self.turned else found[::-1]
         key = ENTRY_COLUMNS[self.sorted_by]
         return sorted(found, key=lambda one: _sortable(one[key]), reverse=self.turned)
 
