@@ -61,9 +61,10 @@ native:
 bench *what:
     {{python}} -m bench {{what}}
 
-# the documentation's pictures of the inspector, by a real browser
+# the documentation's pictures: of the inspector by a real browser, and of `cubbyhole top`
 pictures *what:
     {{python}} -m tests.pictures.inspector {{what}}
+    {{python}} -m tests.pictures.top {{what}}
 
 # everything, as continuous integration has it
 ci:

@@ -250,6 +250,11 @@ def two() -> ls.LitServer:
     return with_pid(ls.LitServer(apis, accelerator="cpu", workers_per_device=2, channel=CHANNEL))
 
 
+def patient() -> ls.LitServer:
+    """One path whose requests may wait for minutes."""
+    return ls.LitServer(Square(), accelerator="cpu", timeout=600, slots=2048)
+
+
 def all_kinds() -> ls.LitServer:
     """Single, batch, stream."""
     apis = [

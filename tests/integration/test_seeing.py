@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import requests
 from tests.conftest import poll_until
+from tests.integration.crowd import crowd
 
 from cubbyhole.seen.attached import attach, find_servers
 from cubbyhole.testing.serving import Served, serving
@@ -97,6 +99,66 @@ def test_who_holds_a_request_is_shown_while_every_other_process_is_stopped() -> 
         assert one["request_bytes"] > 0
         assert "queue" in picture
         assert "█" in picture
+
+
+def test_a_request_under_way_is_found_by_the_id_that_its_client_gave() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        worker = seen.roster.pid(seen.roster.worker_cell(0))
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with (
+                crowd(server.url, 3, input=2),
+                crowd(server.url, 1, headers={"X-Request-ID": "order-17"}, input=2),
+            ):
+                poll_until(lambda: len(seen.entries()) == 4)
+                pid = str(server.pid)
+                found = json.loads(command("inspect", "order-17", "--json", "--server", pid))
+                assert found["id"] == seen.entries()[-1].id
+                text = command("inspect", str(found["id"]), "--server", pid)
+                assert "knows no request" in command("inspect", "order-1", "--server", pid, code=1)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line]
+    assert lines[0] == ["id", str(found["id"])]
+    assert ["state", "ready"] in lines
+    assert ["try", "1"] in lines
+
+
+def test_what_a_failure_says_cannot_act_on_a_terminal() -> None:
+    failing = f"{SERVERS.with_name('inspected.py')}:make_server"
+    with serving(failing) as server:
+        body = {"fail": "\x1b[2J\x07no picture"}
+        answer = requests.post(f"{server.url}/slow", json=body, timeout=20)
+        assert answer.status_code == 500
+        pid = str(server.pid)
+        for words in (("inspect", answer.headers["x-request-id"]), ("requests", "--past")):
+            said = command(*words, "--server", pid)
+            assert "no picture" in said
+            assert "\x1b" not in said
+            assert "\x07" not in said
+
+
+def test_a_server_that_is_not_there_or_not_yours_is_told_in_one_line_with_what_to_do() -> None:
+    with serving(f"{SERVERS}:Square") as server, attach(server.pid) as seen:
+        worker = str(seen.roster.pid(seen.roster.worker_cell(0)))
+        said = command("requests", "--server", worker, code=1)
+        assert "is no supervisor of a server" in said
+        assert f"--server {server.pid} is at" in said
+        assert "nor has any process" in command("stats", "--server", "4194304", code=1)
+        assert "knows no request 12345" in command(
+            "inspect", "12345", "--server", str(server.pid), code=1
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_server_of_another_user_is_told_as_such() -> None:
+    with subprocess.Popen(["sleep", "60"], user=65534) as other:
+        try:
+            said = command("requests", "--server", str(other.pid), code=1)
+        finally:
+            other.kill()
+    assert "is of uid 65534, and you are uid 0" in said
+    assert "sudo -u" in said
 
 
 def test_why_a_request_failed_is_kept_after_its_worker_was_killed() -> None:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from tests.conftest import poll_until
+from tests.integration.crowd import crowd
 
 from cubbyhole.seen.attached import AttachedServer, attach
 from cubbyhole.testing.serving import Served, serving
 
 pytest.importorskip("textual", reason="needs cubbyhole[tui]")
 
-from textual.widgets import DataTable, Label, Sparkline, Static
+from textual.widgets import DataTable, Sparkline, Static
 
 from cubbyhole.cli.live import operating
 from cubbyhole.cli.live.app import TopApp
@@ -105,18 +106,19 @@ async def test_processes_queues_and_every_request_are_shown(
             processes, queues, entries = (rows(app, n) for n in ("processes", "queues", "entries"))
             assert str(server.pid) in text_of(app, "#head")
     assert [row[0] for row in processes if row[0].startswith("worker")] == [
-        "worker 0 /square cpu",
-        "worker 1 /square cpu",
-        "worker 2 /negate cpu",
-        "worker 3 /negate cpu",
+        "worker 0 /square",
+        "worker 1 /square",
+        "worker 2 /negate",
+        "worker 3 /negate",
     ]
     assert {row[1] for row in processes} == {"ready"}
-    assert sum("for" in row[-1] for row in processes) == 2  # what each worker holds, and how long
+    assert sum("…" in row[-1] for row in processes) == 2  # what each worker holds, and how long
     assert queues[0][:4] == ["/square", "all", "3", "2"]
     assert queues[1][:4] == ["/negate", "all", "0", "0"]
     assert sorted(row[2] for row in entries) == ["claimed", "claimed", "ready", "ready", "ready"]
-    ages = [float(row[3]) for row in entries]
-    assert ages == sorted(ages, reverse=True)
+    assert app.seen is not None
+    assert [row[0] for row in entries] == [str(one["id"]) for one in app.seen.entries]
+    assert {row[7] for row in entries} == {"1"}  # the first try, as everywhere else
 
 
 async def test_requests_are_sorted_and_filtered_by_keys(
@@ -136,7 +138,13 @@ async def test_requests_are_sorted_and_filtered_by_keys(
             assert {row[2] for row in rows(app, "entries")} == {"claimed"}
             await pilot.press("slash", *["backspace"] * 7, *str(ids[0]), "enter")
             assert [row[0] for row in rows(app, "entries")] == [str(ids[0])]
-            assert "PAUSED" in str(app.query_one("#waiting-label", Label).render())
+            title = str(app.query_one("#entries", DataTable).border_title)
+            assert title.startswith("1 of 4 requests under way, by request")
+            assert "PAUSED" in title
+            await pilot.press("escape")
+            assert len(rows(app, "entries")) == 4
+            await pilot.press("slash", *"WAITING square", "enter")  # the word of the page
+            assert {row[2] for row in rows(app, "entries")} == {"ready"}
 
 
 async def test_the_cursor_stays_on_its_request_and_opens_it(
@@ -154,7 +162,7 @@ async def test_the_cursor_stays_on_its_request_and_opens_it(
             await until(pilot, lambda: isinstance(app.screen, EntryScreen))
             text = text_of(app, "#entry-text")
             assert str(chosen) in text
-            assert "request_bytes" in text
+            assert "request  " in text
             assert "█" in text
             await pilot.press("escape")
             await until(pilot, lambda: not isinstance(app.screen, EntryScreen))
@@ -184,7 +192,7 @@ async def test_a_screen_of_a_server_whose_processes_are_all_stopped_still_shows_
                 await until(pilot, lambda: len(rows(app, "entries")) == 3)
                 await until(pilot, lambda: {r[3] for r in rows(app, "processes")} == {"stopped"})
                 await pilot.press("enter")
-                await until(pilot, lambda: "deadline_left_ms" in text_of(app, "#entry-text"))
+                await until(pilot, lambda: "time left" in text_of(app, "#entry-text"))
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
@@ -236,6 +244,36 @@ async def test_without_an_operators_address_the_keys_say_so(
             await pilot.press("c")
             await until(pilot, lambda: len(app._notifications) == 1)
             assert not isinstance(app.screen, Question)
+
+
+async def test_a_small_terminal_keeps_processes_queues_and_requests(
+    server: Served, seen: AttachedServer
+) -> None:
+    app = TopApp(seen, SELDOM_S)
+    with held(server, seen, 4):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: len(rows(app, "entries")) == 4)
+            tables = {name: app.query_one(f"#{name}", DataTable) for name in ("processes", "queues", "entries")}  # fmt: skip
+            await until(pilot, lambda: all(table.region.height >= 3 for table in tables.values()))
+            assert all(table.region.bottom <= 24 for table in tables.values())
+            await pilot.resize_terminal(150, 45)
+            await until(pilot, lambda: app.query_one("#lines").display)
+
+
+async def test_a_class_that_waited_keeps_its_row_so_that_nothing_jumps() -> None:
+    with serving(f"{SERVERS}:prioritised", timeout_s=60) as server, attach(server.pid) as seen:
+        worker = seen.roster.pid(seen.roster.worker_cell(0))
+        reader = Reader(seen)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with crowd(server.url, 3, input=2, headers={"X-Priority": "8"}):
+                poll_until(lambda: len(seen.entries()) == 3)
+                before = [row[:2] for row in reader.look().queues]
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        poll_until(lambda: not seen.entries())
+        assert before == [("/predict", "all"), ("", "8")]
+        assert [row[:2] for row in reader.look().queues] == before
 
 
 def test_classes_of_a_queue_have_rows_of_their_own() -> None:

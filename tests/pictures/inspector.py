@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STUDIO = Path(__file__).with_name("studio.py")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECONDS = 62.0
-SIZE = {"width": 1480, "height": 1240}
+SIZE = {"width": 1480, "height": 1400}
 STOPPED_WORKER = 5  # of /transcribe
 
 
@@ -112,7 +112,7 @@ def take_pictures(url: str, seen: AttachedServer, seconds: float, folder: Path) 
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
             args=["--no-sandbox"],
         )
-        watching = open_page(browser, url, "light")  # the histograms begin with the first viewer
+        watching = open_page(browser, url, "light")
         time.sleep(seconds / 2)
         os.kill(seen.roster.pid(seen.roster.worker_cell(2)), signal.SIGKILL)
         time.sleep(seconds / 2 - 4)

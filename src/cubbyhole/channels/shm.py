@@ -117,17 +117,17 @@ def _no_slot(slots: int) -> SlotsFull:
     )
 
 
-def _explain(reason: str, worker: int, attempt: int) -> Failure:
+def _explain(reason: str, _worker: int, attempt: int) -> Failure:
     """Make the failure of an entry that no worker answered."""
     if reason == "worker_died" and attempt + 1 >= POISON_AFTER:
-        return poison_failure(f"process at place {worker} was the last of {attempt + 1}")
+        return poison_failure(f"{attempt + 1} workers ended while they held it")
     if reason == "worker_died":
         return Failure(
             "worker_died",
             503,
             "The worker that ran this request ended. Try again.",
             {"Retry-After": "1"},
-            f"process at place {worker} ended while it held the entry (attempt {attempt + 1})",
+            f"the worker ended while it held the request (try {attempt + 1})",
         )
     if reason == "withdrawn":
         return CANCELLED_BY_OPERATOR

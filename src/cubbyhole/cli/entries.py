@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from cubbyhole.cli.columns import aligned, printable
+from cubbyhole.cli.facts import NAME_CHARACTERS, fact_lines, worker_text
 from cubbyhole.cli.past import finished_phases, finished_row
 from cubbyhole.cli.payload import payload_parts, print_parts
 from cubbyhole.cli.quarantine import death_row, print_deaths, show_quarantined
@@ -35,9 +37,12 @@ if TYPE_CHECKING:
 
     Seen: TypeAlias = AttachedServer | RecordedServer
 
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 Server = Annotated[
-    int | None, typer.Option(metavar="PID", help="Which server, by its supervisor's pid.")
+    int | None,
+    typer.Option(
+        metavar="PID", help="Which server, by its supervisor's pid; needed where several run."
+    ),
 ]
 
 File = Annotated[
@@ -60,7 +65,10 @@ def requests(
     server: Server = None,
     file: File = None,
 ) -> None:
-    """Show every request that is under way."""
+    """Show every request that is under way, the oldest first.
+
+    `cubbyhole inspect ID` shows one of them whole; `cubbyhole requests --past` also those that are over, with why they failed.
+    """
     with _attach(server, file) as attached:
         if quarantined:
             show_quarantined(attached, as_json=json)
@@ -86,7 +94,11 @@ def requests(
 
 def inspect(
     request: Annotated[
-        str, typer.Argument(metavar="ID", help="The entry's id, or an X-Request-ID of a failure.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The entry's id, or its client's X-Request-ID while it is under way or if it failed.",
+        ),
     ],
     json: Json = False,
     payload: Annotated[
@@ -98,13 +110,19 @@ def inspect(
     server: Server = None,
     file: File = None,
 ) -> None:
-    """Show one request whole: where it is, how long it was in each phase, and why it failed."""
+    """Show one request whole: where it is, how long it was in each phase, and why it failed.
+
+    For example `cubbyhole inspect 388117702378687`, `cubbyhole inspect order-17`. `cubbyhole requests --past` lists ids.
+    """
     with _attach(server, file) as attached:
         entry = next((one for one in attached.entries() if str(one.id) == request), None)
         record = next(
             (one for one in attached.failures() if request in (str(one.id), one.request_id)), None
         )
-        wanted = str(record.id) if record is not None else request
+        if entry is None and record is None and isinstance(attached, AttachedServer):
+            entry = attached.named(request)
+        one_of_them = record if record is not None else entry
+        wanted = str(one_of_them.id) if one_of_them is not None else request
         past = next((one for one in attached.history() if str(one.id) == wanted), None)
         if entry is None and past is None and record is None:
             _fail(
@@ -229,58 +247,35 @@ def _print_json(found: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
 
 
-def _worker(found: dict[str, Any]) -> str:
-    if found["worker"] is None:
-        return "-"
-    if found["worker_pid"] is None:
-        return str(found["worker"])
-    return f"{found['worker']} (pid {found['worker_pid']}, {found['worker_process']})"
-
-
 def _print_rows(attached: Seen, rows: list[dict[str, Any]], *, past: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     about = attached.description
-    console = Console()
     what = "kept" if past else "under way"
-    console.print(f"Server {about.pid} at {about.address}: {len(rows)} requests {what}")
+    noun = "request" if len(rows) == 1 else "requests"
+    typer.echo(f"Server {about.pid} at {about.address}: {len(rows):,} {noun} {what}")
     if isinstance(attached, RecordedServer):
-        console.print(_moment(attached))
+        typer.echo(_moment(attached))
     if not rows:
         return
-    table = Table(box=None, pad_edge=False)
+    names = ("id", "endpoint", "state", "age ms", "left ms", "worker", "try", "in B", "out B", "chunks", "rank")  # fmt: skip
     right = {"age ms", "left ms", "try", "in B", "out B", "chunks"}
-    for name in (
-        "id",
-        "endpoint",
-        "state",
-        "age ms",
-        "left ms",
-        "worker",
-        "try",
-        "in B",
-        "out B",
-        "chunks",
-        "rank",
-    ):
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-    for one in rows:
-        left = one["deadline_left_ms"]
-        table.add_row(
-            str(one["id"]) + (" *" if one.get("kept") else ""),
-            one["endpoint"],
-            _state(one),
-            f"{one['age_ms']:.1f}",
-            "-" if left is None else f"{left:.0f}",
-            _worker(one),
-            str(one["attempt"] + 1),
-            str(one["request_bytes"]),
-            str(one["result_bytes"]),
-            str(one["chunks"]),
-            str(one["rank"]),
-        )
-    _wide(console).print(table)
+    typer.echo("\n".join(aligned(names, [_cells(one) for one in rows], right)))
+
+
+def _cells(one: dict[str, Any]) -> tuple[str, ...]:
+    left = one["deadline_left_ms"]
+    return (
+        f"{one['id']}{' *' if one.get('kept') else ''}",
+        one["endpoint"],
+        _state(one),
+        f"{one['age_ms']:.1f}",
+        "-" if left is None else f"{left:.0f}",
+        worker_text(one),
+        str(one["attempt"] + 1),
+        str(one["request_bytes"]),
+        str(one["result_bytes"]),
+        str(one["chunks"]),
+        str(one["rank"]),
+    )
 
 
 def _state(one: dict[str, Any]) -> str:
@@ -295,31 +290,24 @@ def _moment(recorded: RecordedServer) -> str:
     return f"as it was at {moment:%Y-%m-%d %H:%M:%S} UTC ({record.cause})"
 
 
-def _wide(console: Any) -> Any:
-    from rich.console import Console
-
-    # A pipe has no width: a column that is cut is of no use to grep.
-    return console if console.is_terminal else Console(width=240)
-
-
 def _print_failures(failures: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = _wide(Console())
-    console.print(f"\nLast failures: {len(failures)}")
+    typer.echo(f"\nLast failures: {len(failures)}")
     if not failures:
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("id", "endpoint", "ago s", "status", "code", "worker", "message"):
-        table.add_column(name)
-    for one in failures:
-        worker = "-" if one["worker"] is None else str(one["worker"])
-        name = f"{one['id']} *" if one.get("kept") else one["id"]
-        cells = (name, one["endpoint"], f"{one['ago_s']:.1f}", one["status"], one["code"])
-        table.add_row(*(str(cell) for cell in cells), worker, Text(one["message"]))
-    console.print(table)
+    rows = [
+        (
+            f"{one['id']}{' *' if one.get('kept') else ''}",
+            one["endpoint"],
+            f"{one['ago_s']:.1f}",
+            str(one["status"]),
+            one["code"],
+            "-" if one["worker"] is None else str(one["worker"]),
+            printable(one["message"].partition("\n")[0]),
+        )
+        for one in failures
+    ]
+    names = ("id", "endpoint", "ago s", "status", "code", "worker", "message")
+    typer.echo("\n".join(aligned(names, rows, {"ago s"})))
 
 
 def _print_one(
@@ -328,18 +316,19 @@ def _print_one(
     phases: list[Phase],
     record: FailureRecord | None,
 ) -> None:
-    failure = found.get("failure_record")
-    shown = {key: value for key, value in found.items() if not isinstance(value, (dict, list))}
-    if not shown and failure is not None:  # failures are kept longer than the rest
-        shown = {key: failure[key] for key in ("id", "endpoint", "worker", "attempt")}
-    for key, value in shown.items():
-        if value is not None:
-            typer.echo(f"{key:<18}{value}")
-    typer.echo("")
-    for line in draw(phases):
-        typer.echo(line)
+    if "state" in found:
+        lines = fact_lines(found)
+    else:  # failures are kept longer than the rest
+        failure = found["failure_record"]
+        lines = [
+            f"{name:<{NAME_CHARACTERS}}{failure[name]}" for name in ("id", "endpoint", "worker")
+        ]
+        lines.append(f"{'try':<{NAME_CHARACTERS}}{failure['attempt'] + 1}")
+    if record is not None and record.request_id not in ("", str(record.id)):
+        lines.insert(1, f"{'X-Request-ID':<{NAME_CHARACTERS}}{printable(record.request_id)}")
+    typer.echo("\n".join([*lines, "", *draw(phases)]))
     if record is not None:
         typer.echo(f"\nfailed: {record.status} {record.code}, on {attached.path(record.endpoint)}")
-        typer.echo(record.message)
+        typer.echo(printable(record.message))
         if record.traceback_text:
-            typer.echo(f"\n{record.traceback_text.rstrip()}")
+            typer.echo(f"\n{printable(record.traceback_text.rstrip())}")

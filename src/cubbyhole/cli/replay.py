@@ -39,7 +39,10 @@ def replay(
     ] = None,
     server: Server = None,
 ) -> None:
-    """Send a kept request again and show its answer. Needs LitServer(keep_requests="64MB")."""
+    """Send a kept request again and show its answer. Needs LitServer(keep_requests="64MB").
+
+    For example `cubbyhole replay order-17 --url http://127.0.0.1:9000`: to a server under a debugger.
+    """
     try:
         with attach(server) as attached:
             if attached.kept is None:

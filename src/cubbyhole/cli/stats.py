@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from cubbyhole.cli.entries import Json, Server  # noqa: TC001  (typer reads them)
+from cubbyhole.cli.facts import duration, size
 from cubbyhole.seen.attached import AttachedServer, NoServer, attach
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def stats(
     ] = 0.0,
     server: Server = None,
 ) -> None:
-    """Show how long requests are in each phase: means and quantiles by endpoint."""
+    """Show how long requests are in each phase: means and quantiles by endpoint, since the server's start.
+
+    For example `cubbyhole stats --seconds 10`: only what comes to an end in the next ten seconds.
+    """
     try:
         with attach(server) as attached:
             found = look(attached, seconds)
@@ -108,25 +112,6 @@ def _numbers(histogram: Histogram, *, exact: bool = True) -> dict[str, Any]:
     read = histogram.quantile if exact else histogram.at_most
     quantiles = {name: read(fraction) for name, fraction in QUANTILES.items()}
     return {"count": histogram.count, "mean": histogram.mean, **quantiles}
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit in which it is short."""
-    if not seconds:
-        return "0"
-    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms")):
-        if seconds < limit:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def size(number: float) -> str:
-    """Return a number of bytes in the unit in which it is short."""
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.3g} {unit}"
-        number /= 1024
-    return f"{number:.3g} GiB"
 
 
 def _print(found: dict[str, Any], seconds: float) -> None:

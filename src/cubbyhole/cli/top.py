@@ -39,7 +39,10 @@ def top(
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one picture and end.")] = False,
 ) -> None:
-    """Watch a running server: processes, queues, requests, memory, rates."""
+    """Watch a running server: processes, queues, requests, memory, rates.
+
+    A screen with keys where `cubbyhole[tui]` is installed; `cubbyhole top --once` prints one picture and ends.
+    """
     from rich.console import Console
     from rich.live import Live
 
@@ -152,7 +155,7 @@ def _processes(
             usage.word if usage else ("dead" if roster.state(cell) else "-"),
             f"{used_s / seconds * 100:.0f}",
             f"{usage.resident_bytes / 1e6:.0f}" if usage else "-",
-            f"{(now.time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
+            f"{max(0, now.time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
             str(roster.restarts(cell)),
             f"{one.id} for {age_ms:.0f} ms" if one else "-",
         )
@@ -195,5 +198,5 @@ def _entries(attached: AttachedServer, entries: list[EntrySnapshot]) -> Any:
             str(one["request_bytes"]),
         )
     if len(entries) > SHOWN_ENTRIES:
-        table.add_row(f"and {len(entries) - SHOWN_ENTRIES} more", *[""] * 7)
+        table.add_row(f"and {len(entries) - SHOWN_ENTRIES:,} more", *[""] * 7)
     return table

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 25.0  # for calls under way at SIGTERM; fronts have about 30
-_PASSED = ("x-api-key", "x-request-id", "x-priority", "x-request-timeout", "traceparent")
+_PASSED = (
+    *("x-api-key", "x-request-id", "x-priority", "x-request-timeout"),
+    *("traceparent", "tracestate"),
+)
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,

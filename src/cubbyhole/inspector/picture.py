@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from cubbyhole.seen.attached import AttachedServer
     from cubbyhole.seen.process_state import Usage
 
-FINISHED_SHOWN = 200  # the last ones, beside all that are under way
+FINISHED_SHOWN = 200  # the last ones, beside those that are under way
+ENTRIES_MOST = (
+    2000  # under way, the oldest: what is stuck is among them, and a page of more is not read
+)
 FAILURES_SHOWN = 100
 LOOK_BACK_NS = 1_000_000_000
 MEMORY_STEP_BYTES = (
@@ -34,23 +37,27 @@ MEMORY_STEP_BYTES = (
 )
 CLASS_NS = 1_000_000_000  # what one priority class is worth in a rank, see scheduling/policy.py
 _RUNNING = ("CLAIMED", "STREAMING")
+_AT_REST = ("READY", "FREE")
 
 
 class Picture:
     """Looks at one server again and again."""
 
-    def __init__(self, attached: AttachedServer) -> None:
+    def __init__(self, attached: AttachedServer, entries_most: int = ENTRIES_MOST) -> None:
         self.attached = attached
+        self._entries_most = entries_most
+        self._rows: dict[int, tuple[EntrySnapshot, dict[str, Any]]] = {}
         self.spans = Spans()
         self._before: dict[int, tuple[int, float]] = {}  # pid -> when, CPU seconds
         self._cpu: dict[int, int] = {}
         self._finished: list[EntrySnapshot] = []
-        self._looked_back_ns = 0
+        self._looked_back_ns = self._counted_ns = 0
 
     def take(self) -> dict[str, Any]:
         """Return the server as it is now."""
         attached, time_ns = self.attached, now_ns()
         under_way = self._entries(time_ns)
+        self.count(time_ns)
         usages = self._usages(time_ns)
         alive = read_usage(attached.description.pid) is not None
         return {
@@ -59,18 +66,20 @@ class Picture:
             "numbers": msgspec.to_builtins(attached.statistics()),
             "processes": self._processes(under_way, usages, time_ns),
             "queues": self._queues(under_way),
-            "entries": {
-                str(entry.id): self._row(entry, usages, time_ns)
-                for entry in [
-                    *self._finished,
-                    *under_way,
-                ]  # the later wins: a slot may be in both looks
-            },
+            "entries": self._table(under_way[: self._entries_most], usages, time_ns),
+            "under_way": len(under_way),
+            "left_out": max(0, len(under_way) - self._entries_most),
             "failures": [
                 failure_row(record, time_ns) for record in attached.failures()[-FAILURES_SHOWN:]
             ],
             "spans": self.spans.shown(),
         }
+
+    def count(self, time_ns: int) -> None:
+        """Look at the histograms, once a second; also while nobody looks, so that there is a minute to look back on."""
+        if time_ns - self._counted_ns >= LOOK_BACK_NS:
+            self._counted_ns = time_ns
+            self.spans.look(time_ns, self.attached.histograms())
 
     def about(self) -> dict[str, Any]:
         """Return what does not change while the server lives."""
@@ -83,6 +92,7 @@ class Picture:
             "channel": about.channel,
             "endpoints": list(about.endpoints),
             "orders": bool(getattr(about, "admin", "")),
+            "edges": self.spans.edges_ms(),
         }
 
     def detail(self, request_id: int) -> dict[str, Any] | None:
@@ -110,9 +120,9 @@ class Picture:
         if time_ns - self._looked_back_ns < LOOK_BACK_NS:
             return self.attached.entries()
         self._looked_back_ns = time_ns
-        finished = [finished_entry(past) for past in self.attached.history()]
-        self.spans.look(finished)
-        self._finished = finished[-FINISHED_SHOWN:]
+        self._finished = [
+            finished_entry(past) for past in self.attached.history()[-FINISHED_SHOWN:]
+        ]
         return self.attached.entries()
 
     def _usages(self, time_ns: int) -> dict[int, Usage | None]:
@@ -184,6 +194,21 @@ class Picture:
                 }
             )
         return found
+
+    def _table(
+        self, under_way: list[EntrySnapshot], usages: dict[int, Usage | None], time_ns: int
+    ) -> dict[str, dict[str, Any]]:
+        """Return the rows by id; a row of the look before stays where it cannot have changed, as with most of a long queue."""
+        rows = {}
+        for entry in (*self._finished, *under_way):  # the later wins: a slot may be in both looks
+            before = self._rows.get(entry.id)
+            late = entry.state == "READY" and 0 < entry.deadline_ns < time_ns
+            if before and before[0] == entry and entry.state in _AT_REST and not late:
+                rows[entry.id] = before
+            else:
+                rows[entry.id] = (entry, self._row(entry, usages, time_ns))
+        self._rows = rows
+        return {row["id"]: row for _, row in rows.values()}
 
     def _row(
         self, entry: EntrySnapshot, usages: dict[int, Usage | None], time_ns: int

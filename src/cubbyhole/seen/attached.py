@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _ROSTER = f"/memfd:{NAME} (deleted)"
 _SEGMENT = "/memfd:cubbyhole (deleted)"
 _KEPT = f"/memfd:{KEPT_NAME} (deleted)"
+META_BYTES = 64 << 10  # of what goes with a body: headers' names and values
 _decode = msgspec.json.Decoder(ServerDescription).decode
 
 
@@ -130,6 +131,17 @@ class AttachedServer:
         found = self._channel.contents(request_id, limit_bytes)
         return None if found is None else read_payload(request_id, found)
 
+    def named(self, request_id: str) -> EntrySnapshot | None:
+        """Return the oldest entry under way that has this X-Request-ID of its client, as long as it holds its request."""
+        for entry in self.entries():
+            found = self._channel.contents(entry.id, META_BYTES)
+            if (
+                found is not None
+                and read_payload(entry.id, found).request_meta.request_id == request_id
+            ):
+                return entry
+        return None
+
     def path(self, endpoint: int) -> str:
         """Return an endpoint's path."""
         paths = self.description.endpoints
@@ -181,12 +193,31 @@ def choose(pid: int | None = None) -> tuple[ServerDescription, Path, Path | None
     """
     servers = find_servers()
     if pid is None and len(servers) > 1:
-        known = "; ".join(f"{n} at {servers[n][0].address}" for n in sorted(servers))
-        raise NoServer(f"{len(servers)} servers run: {known}. Choose one with --server PID.")
-    if not servers or (pid is not None and pid not in servers):
-        what = "No server of yours runs" if pid is None else f"No server of yours has pid {pid}"
-        raise NoServer(f"{what} on this machine (looked through /proc for uid {os.geteuid()}).")
+        raise NoServer(f"{len(servers)} servers run.{_offered(servers)}")
+    if pid is None and not servers:
+        raise NoServer(
+            f"No server of yours runs on this machine (looked through /proc for uid {os.geteuid()}). A server in a container, or of "
+            "another user, is seen from there: docker exec, sudo -u."
+        )
+    if pid is not None and pid not in servers:
+        raise NoServer(f"No server of yours has pid {pid}{_whose(pid)}.{_offered(servers)}")
     return servers[pid if pid is not None else next(iter(servers))]
+
+
+def _offered(servers: dict[int, tuple[ServerDescription, Path, Path | None]]) -> str:
+    known = "; ".join(f"--server {pid} is at {servers[pid][0].address}" for pid in sorted(servers))
+    return f" Choose one: {known}." if known else ""
+
+
+def _whose(pid: int) -> str:
+    """Return why a process that there is cannot be looked at."""
+    try:
+        uid = Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return ", nor has any process"
+    if uid != os.geteuid():
+        return f": that process is of uid {uid}, and you are uid {os.geteuid()}. Run the command as that user (sudo -u)"
+    return ": that process is no supervisor of a server"
 
 
 def attach(pid: int | None = None) -> AttachedServer:

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from cubbyhole.cli.stats import duration, since, size, summary
+from cubbyhole.cli.facts import duration, size
+from cubbyhole.cli.stats import since, summary
 from cubbyhole.core.history import OUTCOMES, EndpointHistograms, Histogram
 
 BOUNDS = (1.0, 2.0, 4.0, 8.0)
@@ -100,3 +101,11 @@ def test_times_and_sizes_are_written_in_the_unit_in_which_they_are_short() -> No
         "3 MiB",
         "5 GiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 B"), (14.3, "14.3 B"), (1008, "1008 B"), (1024, "1 KiB"), (90_027, "87.9 KiB"), (2**40, "1.02e+03 GiB")],
+)  # fmt: skip
+def test_sizes_are_short(number: float, text: str) -> None:
+    assert size(number) == text

@@ -12,10 +12,12 @@ import pytest
 from tests.conftest import poll_until
 from tests.unit.inspector.stage import Stage, stage
 
+from cubbyhole.core.clock import now_ns
 from cubbyhole.core.entries import RequestMeta, Result
 from cubbyhole.inspector.app import load_assets, make_app
 from cubbyhole.inspector.guard import Guard
-from cubbyhole.inspector.snapshots import Snapshots
+from cubbyhole.inspector.picture import Picture
+from cubbyhole.inspector.snapshots import Snapshots, changes
 from cubbyhole.observe.description import ServerDescription
 
 if TYPE_CHECKING:
@@ -321,3 +323,31 @@ async def test_all_viewers_share_one_look(staged: Stage) -> None:
     assert snapshots.viewers == 20
     for viewer in viewers:
         await viewer.aclose()
+
+
+async def test_beyond_a_number_the_youngest_are_left_out_and_counted(staged: Stage) -> None:
+    ids = [staged.submit() for _ in range(30)]
+    found = Picture(staged.attached, entries_most=20).take()
+    assert list(found["entries"]) == [str(one) for one in ids[:20]]
+    assert (found["under_way"], found["left_out"]) == (30, 10)
+    assert found["queues"][0]["waiting"] == 30
+
+
+async def test_of_a_long_queue_that_stands_still_nothing_is_made_or_sent_again(
+    staged: Stage,
+) -> None:
+    ids = [str(staged.submit()) for _ in range(30)]
+    staged.claim()
+    picture = Picture(staged.attached)
+    first, second = picture.take(), picture.take()
+    assert all(second["entries"][one] is first["entries"][one] for one in ids[1:])
+    assert set(changes(first, second)["entries"]) <= {ids[0]}
+
+
+async def test_a_request_that_waits_past_its_deadline_is_marked_though_nothing_else_changed(
+    staged: Stage,
+) -> None:
+    request_id = str(staged.submit(deadline_ns=now_ns() + 50_000_000))
+    picture = Picture(staged.attached)
+    assert picture.take()["entries"][request_id]["stuck"] == ""
+    poll_until(lambda: picture.take()["entries"][request_id]["stuck"] == "past its deadline")

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual.app import App
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Label, Sparkline, Static
 
+from cubbyhole.cli.facts import duration, size
 from cubbyhole.cli.live import operating
 from cubbyhole.cli.live.reading import Look, Reader
 from cubbyhole.cli.live.screens import EntryScreen, Question
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from textual.app import ComposeResult
+    from textual.events import Resize
 
     from cubbyhole.seen.attached import AttachedServer
 
@@ -43,24 +47,33 @@ PROCESS_COLUMNS = (
     "holds",
 )
 QUEUE_COLUMNS = ("endpoint", "class", "waiting", "running", "oldest")
-LATENCY_COLUMNS = ("endpoint", "phase", "p50 ms", "p95 ms", "p99 ms", "requests")
+LATENCY_COLUMNS = ("endpoint", "phase", "p50", "p95", "p99")
+WORDY = frozenset(  # columns whose cells begin, not end, below each other
+    ("process", "state", "kernel", "holds", "endpoint", "phase", "request")
+)
 # title -> key of an entry's mapping
 ENTRY_COLUMNS = {
     "request": "id",
     "endpoint": "endpoint",
     "state": "state",
-    "age ms": "age_ms",
-    "left ms": "deadline_left_ms",
-    "class": "class",
-    "rank": "rank",
+    "age": "age_ms",
+    "left": "deadline_left_ms",
     "worker": "worker",
     "process": "worker_process",
     "try": "attempt",
-    "in B": "request_bytes",
-    "out B": "result_bytes",
+    "in": "request_bytes",
+    "out": "result_bytes",
     "chunks": "chunks",
+    "class": "class",
+    "rank": "rank",
 }
-SHOWN_ENTRIES = 500  # a screen has some fifty lines; more only makes it slow
+ILL = frozenset(("stopped", "dead", "traced", "error"))  # of a process
+# What the guides and the inspector's page call a state; the filter takes either.
+WORDS = {"writing": "arriving", "ready": "waiting", "claimed": "running", "done": "answered"}
+SHOWN_ENTRIES = (
+    200  # a screen has some fifty lines; more only makes it slow, and the filter looks at all
+)
+NARROW = 120  # columns: below, what needs the room most keeps it
 
 
 class TopApp(App[None]):
@@ -69,14 +82,20 @@ class TopApp(App[None]):
     TITLE = "cubbyhole top"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    #head { height: 2; padding: 0 1; }
+    #head { height: auto; padding: 0 1; }
     #lines { height: 3; }
     #lines Vertical { padding: 0 1; }
     #lines Sparkline { height: 2; }
     #middle { height: auto; max-height: 40%; }
-    #processes { width: 3fr; height: auto; max-height: 100%; }
-    #side { width: 2fr; height: auto; max-height: 100%; }
+    #processes { width: auto; max-width: 66%; height: auto; max-height: 100%; }
+    #side { width: 1fr; height: auto; max-height: 100%; margin-left: 1; }
     #queues, #latencies { height: auto; max-height: 12; }
+    #latencies.empty { display: none; }
+    .narrow #lines, .narrow #latencies { display: none; }
+    .narrow #middle { layout: vertical; max-height: 12; }
+    .narrow #processes { width: 100%; max-width: 100%; max-height: 7; }
+    .narrow #side { width: 100%; margin-left: 0; max-height: 5; }
+    DataTable { scrollbar-size: 1 1; }
     #filter { display: none; height: 3; }
     #filter.shown { display: block; }
     #entries { height: 1fr; border-top: solid $primary; }
@@ -93,6 +112,7 @@ class TopApp(App[None]):
         ("p", "rank", "Priority"),
         ("space", "pause", "Pause"),
         ("q", "quit", "Quit"),
+        Binding("escape", "everything", "No filter", show=False),
     ]
 
     def __init__(self, attached: AttachedServer, every_s: float = 1.0) -> None:
@@ -100,7 +120,7 @@ class TopApp(App[None]):
         self.attached = attached
         self.every_s = every_s
         self.paused = False
-        self.sorted_by = "age ms"
+        self.sorted_by = "age"
         self.turned = True  # the oldest first
         self.wanted = ""
         self.reader = Reader(attached)
@@ -120,7 +140,9 @@ class TopApp(App[None]):
             with Vertical(id="side"):
                 yield DataTable(id="queues", cursor_type="none")
                 yield DataTable(id="latencies", cursor_type="none")
-        yield Input(placeholder="part of an id, path, state or worker", id="filter")
+        yield Input(
+            placeholder="part of an id, path, state or worker (Enter: keep, Esc: all)", id="filter"
+        )
         yield DataTable(id="entries", cursor_type="row")
         yield Footer()
 
@@ -132,7 +154,7 @@ class TopApp(App[None]):
             ("latencies", LATENCY_COLUMNS),
             ("entries", tuple(ENTRY_COLUMNS)),
         ):
-            self._table(name).add_columns(*columns)
+            self._table(name).add_columns(*(_heading(title) for title in columns))
         self._table("entries").focus()
         self.look()
         self.set_interval(self.every_s, self.look)
@@ -149,27 +171,32 @@ class TopApp(App[None]):
         if seen is None or not self.screen_stack or not self.screen_stack[0].query("#entries"):
             return  # the screen is not there yet, or no more
         self.screen_stack[0].query_one("#head", Static).update("\n".join(seen.head))
+        most = {name: f", at most {max(line):.0f}" for name, line in seen.lines.items()}
         labels = {
-            "requests": f"requests {seen.rates['requests']:.1f}/s  answers {seen.rates['answers']:.1f}/s",
-            "failures": f"failures {seen.rates['failures']:.1f}/s  chunks {seen.rates['chunks']:.1f}/s",
-            "waiting": f"waiting {seen.lines['waiting'][-1]:.0f}"
-            + ("  PAUSED" if self.paused else ""),
+            "requests": f"requests {seen.rates['requests']:.1f}/s{most['requests']}, answers {seen.rates['answers']:.1f}/s",
+            "failures": f"failures {seen.rates['failures']:.1f}/s{most['failures']}, chunks {seen.rates['chunks']:.1f}/s",
+            "waiting": f"waiting {seen.lines['waiting'][-1]:.0f}{most['waiting']}",
         }
         for name, text in labels.items():
             self.screen_stack[0].query_one(f"#{name}-label", Label).update(text)
             self.screen_stack[0].query_one(f"#{name}-line", Sparkline).data = seen.lines[name]
-        _fill(self._table("processes"), seen.processes)
-        _fill(self._table("queues"), seen.queues)
+        _fill(self._table("processes"), PROCESS_COLUMNS, seen.processes)
+        _fill(self._table("queues"), QUEUE_COLUMNS, seen.queues)
         latencies = self._table("latencies")
-        latencies.display = bool(seen.latencies)
-        _fill(latencies, seen.latencies)
+        latencies.set_class(not seen.latencies, "empty")
+        _fill(latencies, LATENCY_COLUMNS, seen.latencies)
         self._show_entries(seen)
 
     def shown_entries(self) -> list[dict[str, Any]]:
         """Return the entries that pass the filter, in order."""
         found = [] if self.seen is None else self.seen.entries
-        if self.wanted:
-            found = [one for one in found if self.wanted in _words(one)]
+        words = self.wanted.split()
+        if words:
+            found = [one for one in found if all(word in _words(one) for word in words)]
+        if (
+            self.sorted_by == "age"
+        ):  # as they come; ages are read one after another, so that they could change places
+            return found if self.turned else found[::-1]
         key = ENTRY_COLUMNS[self.sorted_by]
         return sorted(found, key=lambda one: _sortable(one[key]), reverse=self.turned)
 
@@ -179,14 +206,26 @@ class TopApp(App[None]):
         shown = self.shown_entries()
         table.clear()
         for one in shown[:SHOWN_ENTRIES]:
-            table.add_row(*(_cell(one[key]) for key in ENTRY_COLUMNS.values()), key=str(one["id"]))
+            cells = (_cell(title, one[key]) for title, key in ENTRY_COLUMNS.items())
+            table.add_row(*cells, key=str(one["id"]))
         ids = [one["id"] for one in shown[:SHOWN_ENTRIES]]
         if chosen in ids:
             table.move_cursor(row=ids.index(chosen))
-        table.border_title = (
-            f"{len(shown)} of {len(seen.entries)} requests under way, by {self.sorted_by}"
-            + (f", with {self.wanted!r}" if self.wanted else "")
-        )
+        table.border_title = self._title(len(shown), seen)
+
+    def _title(self, found: int, seen: Look) -> str:
+        """Return what the table of requests has, and what it leaves out."""
+        of = f"{seen.under_way:,} requests under way, by {self.sorted_by}"
+        if found <= SHOWN_ENTRIES:
+            text = f"{found:,} of {of}"
+        elif found == seen.under_way:
+            text = f"the first {SHOWN_ENTRIES} of {of}"
+        else:
+            text = f"the first {SHOWN_ENTRIES} of {found:,} found in {of}"
+        if seen.under_way > len(seen.entries):
+            text += f" (the youngest {seen.under_way - len(seen.entries):,} are left out)"
+        text += f", with {self.wanted!r}" if self.wanted else ""
+        return text + ("   PAUSED, space goes on" if self.paused else "   Enter looks into one")
 
     # Keys.
 
@@ -223,6 +262,17 @@ class TopApp(App[None]):
         if event.input.id == "filter":
             event.input.set_class(bool(event.value), "shown")
             self._table("entries").focus()
+
+    def action_everything(self) -> None:
+        """Leave the filter."""
+        box = self.query_one("#filter", Input)
+        box.value = ""
+        box.remove_class("shown")
+        self._table("entries").focus()
+
+    def on_resize(self, event: Resize) -> None:
+        """Use a small terminal for what matters most."""
+        self.screen_stack[0].set_class(event.size.width < NARROW, "narrow")
 
     def on_data_table_row_selected(self, _event: DataTable.RowSelected) -> None:
         """Enter, in the table."""
@@ -285,14 +335,21 @@ class TopApp(App[None]):
         return self.screen_stack[0].query_one(f"#{name}", DataTable)
 
 
-def _fill(table: DataTable[Any], rows: list[tuple[str, ...]]) -> None:
+def _heading(title: str) -> Text:
+    return Text(title, justify="left" if title in WORDY else "right")
+
+
+def _fill(table: DataTable[Any], columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table.clear()
-    table.add_rows(rows)
+    for row in rows:
+        cells = zip(columns, row, strict=True)
+        table.add_row(*(_aligned(title, cell) for title, cell in cells))
 
 
 def _words(entry: dict[str, Any]) -> str:
     keys = ("id", "endpoint", "state", "worker", "worker_process")
-    return " ".join(str(entry[key]).lower() for key in keys)
+    said = [str(entry[key]).lower() for key in keys]
+    return " ".join([*said, WORDS.get(entry["state"], ""), f"worker {entry['worker']}"])
 
 
 def _sortable(value: Any) -> tuple[bool, float, str]:
@@ -301,10 +358,23 @@ def _sortable(value: Any) -> tuple[bool, float, str]:
     return (value is not None, 0.0, str(value))
 
 
-def _cell(value: Any) -> str:
+def _aligned(title: str, text: str) -> Text:
+    style = "bold red" if text in ILL else ""
+    return Text(text, style=style, justify="left" if title in WORDY else "right")
+
+
+def _cell(title: str, value: Any) -> Text:
     if value is None:
-        return "-"
-    return f"{value:.0f}" if isinstance(value, float) else str(value)
+        text = "-"
+    elif title in ("age", "left"):
+        text = duration(value / 1e3)
+    elif title in ("in", "out"):
+        text = size(value)
+    elif title == "try":
+        text = str(value + 1)
+    else:
+        text = str(value)
+    return _aligned(title, text)
 
 
 def run_top(attached: AttachedServer, every_s: float) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cubbyhole.cli.entries import row
+from cubbyhole.cli.facts import duration
 from cubbyhole.core.clock import now_ns
 from cubbyhole.scheduling.policy import DEFAULT_CLASS, LEAST_URGENT, STEP_NS
 from cubbyhole.seen.process_state import read_usage
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 
 KEPT_LOOKS = 60  # a minute, at a look a second
 RUNNING = ("CLAIMED", "STREAMING")
-PHASES = ("intake", "queue", "execute", "collect", "request")
+ENTRIES_MOST = 2000  # the oldest: what is stuck is among them, and a look must not take longer the more there are
+# As `cubbyhole stats` calls them -> field of EndpointHistograms.
+PHASES = {
+    "intake": "intake",
+    "queue": "queue",
+    "run": "execute",
+    "collect": "collect",
+    "total": "request",
+}
 PARTS = (0.5, 0.95, 0.99)
 
 
@@ -38,7 +47,8 @@ class Look(msgspec.Struct, kw_only=True):
         rates: Name and what happened a second since the last look.
         lines: The same over the last minute, for the sparklines.
         processes, queues, latencies: Rows of cells.
-        entries: A mapping each, oldest first: `entries.row`, and the class.
+        entries: A mapping each, oldest first: `entries.row`, and the class. At most `ENTRIES_MOST`.
+        under_way: How many there are.
         alive: Whether the supervisor lives.
     """
 
@@ -49,6 +59,7 @@ class Look(msgspec.Struct, kw_only=True):
     queues: list[tuple[str, ...]]
     latencies: list[tuple[str, ...]]
     entries: list[dict[str, Any]]
+    under_way: int
     alive: bool
 
 
@@ -64,6 +75,7 @@ class Reader:
     def __init__(self, attached: AttachedServer) -> None:
         self.attached = attached
         self._before: _Before | None = None
+        self._classes: dict[int, set[str]] = {}  # that were seen waiting: their rows stay
         self._lines: dict[str, deque[float]] = {
             name: deque(maxlen=KEPT_LOOKS) for name in ("requests", "failures", "waiting")
         }
@@ -89,9 +101,13 @@ class Reader:
             rates=rates,
             lines={name: list(values) for name, values in self._lines.items()},
             processes=processes,
-            queues=queue_rows(attached, snapshots, time_ns),
+            queues=queue_rows(attached, snapshots, time_ns, self._classes),
             latencies=latency_rows(attached),
-            entries=[row(attached, entry) | {"class": class_of(entry)} for entry in snapshots],
+            entries=[
+                row(attached, entry) | {"class": class_of(entry)}
+                for entry in snapshots[:ENTRIES_MOST]
+            ],
+            under_way=len(snapshots),
             alive=alive,
         )
 
@@ -99,9 +115,10 @@ class Reader:
         about, n = self.attached.description, statistics
         gone = "" if alive else "  THE SUPERVISOR IS GONE"
         memory = (
-            f"arena {n.arena_used_bytes / 1e6:.1f} of {n.arena_bytes / 1e6:.0f} MB in {n.blocks_used} blocks   "
-            f"slots {n.slots_used} of {n.slots}   answered {n.published_total}  failed {n.failed_total}  "
-            f"expired {n.expired_total}  cancelled {n.cancelled_total}  reclaimed {n.reclaimed_total}"
+            f"arena {n.arena_used_bytes / 1e6:.1f} of {n.arena_bytes / 1e6:.0f} MB ({part(n.arena_used_bytes, n.arena_bytes)}) "
+            f"in {n.blocks_used} blocks   slots {n.slots_used} of {n.slots} ({part(n.slots_used, n.slots)})   "
+            f"answered {n.published_total:,}  failed {n.failed_total:,}  expired {n.expired_total:,}  "
+            f"cancelled {n.cancelled_total:,}  reclaimed {n.reclaimed_total:,}"
         )
         first = f"cubbyhole {about.version}  supervisor {about.pid}  {about.address}  {about.channel}{gone}"
         return first, memory
@@ -131,8 +148,10 @@ class Reader:
             if entry.owner >= 0:
                 held.setdefault(entry.owner, entry)
         names = [(f"front {index}", index, -1) for index in range(roster.fronts)]
+        plain = {place.device for place in attached.description.workers} <= {"cpu"}
         for index, place in enumerate(attached.description.workers):
-            name = f"worker {index} {attached.path(place.endpoint)} {place.device}"
+            device = "" if plain else f" {place.device}"  # where it tells nothing apart
+            name = f"worker {index} {attached.path(place.endpoint)}{device}"
             names.append((name, roster.worker_cell(index), index))
         rows: list[tuple[str, ...]] = []
         cpu_s: dict[int, float] = {}
@@ -152,9 +171,11 @@ class Reader:
                     usage.word if usage else "dead",
                     busy,
                     f"{usage.resident_bytes / 1e6:.0f}" if usage else "-",
-                    f"{(time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
+                    f"{max(0, time_ns - beat_ns) / 1e9:.1f}" if beat_ns else "-",
                     str(roster.restarts(cell)),
-                    f"{one.id} for {milliseconds(time_ns - one.received_ns)}" if one else "-",
+                    f"…{one.id % 10**6:06} {duration((time_ns - one.received_ns) / 1e9)}"
+                    if one
+                    else "-",
                 )
             )
         return rows, cpu_s
@@ -167,9 +188,9 @@ class Reader:
         return f"{(cpu_s - before.cpu_s[pid]) / seconds * 100:.0f}"
 
 
-def milliseconds(duration_ns: float) -> str:
-    """Return a duration as text."""
-    return f"{duration_ns / 1e6:.0f} ms" if duration_ns < 1e10 else f"{duration_ns / 1e9:.1f} s"
+def part(used: float, of: float) -> str:
+    """Return a part as text."""
+    return f"{used / of:.0%}" if of else "-"
 
 
 def class_of(entry: EntrySnapshot) -> str:
@@ -179,48 +200,60 @@ def class_of(entry: EntrySnapshot) -> str:
 
 
 def queue_rows(
-    attached: AttachedServer, snapshots: list[EntrySnapshot], time_ns: int
+    attached: AttachedServer,
+    snapshots: list[EntrySnapshot],
+    time_ns: int,
+    known: dict[int, set[str]] | None = None,
 ) -> list[tuple[str, ...]]:
-    """Return a row for each endpoint, and for each class that waits there, where there are any."""
+    """Return a row for each endpoint, and for each class that waits there, where there are any.
+
+    Args:
+        attached: The server.
+        snapshots: What is under way, oldest first.
+        time_ns: When that was.
+        known: By endpoint, the classes that have rows already; written to. None: only those that wait now.
+    """
     rows: list[tuple[str, ...]] = []
+    by_endpoint: dict[int, list[EntrySnapshot]] = {}
+    for entry in snapshots:
+        by_endpoint.setdefault(entry.endpoint, []).append(entry)
     for number, path in enumerate(attached.description.endpoints):
-        here = [entry for entry in snapshots if entry.endpoint == number]
+        here = by_endpoint.get(number, [])
         rows.append((path, "all", *_counts(here, time_ns)))
-        classes = {class_of(entry) for entry in here if entry.state == "READY"} - {"-"}
+        by_class: dict[str, list[EntrySnapshot]] = {}
+        for entry in here:
+            by_class.setdefault(class_of(entry), []).append(entry)
+        waiting = {name for name, some in by_class.items() if _waits(some)} - {"-"}
+        classes = waiting | ({} if known is None else known).get(number, set())
+        if known is not None:
+            known[number] = classes
         if classes - {str(DEFAULT_CLASS)}:
             rows += [
-                ("", name, *_counts([e for e in here if class_of(e) == name], time_ns))
-                for name in sorted(classes)
+                ("", name, *_counts(by_class.get(name, []), time_ns)) for name in sorted(classes)
             ]
     return rows
+
+
+def _waits(entries: list[EntrySnapshot]) -> bool:
+    return any(entry.state == "READY" for entry in entries)
 
 
 def _counts(entries: list[EntrySnapshot], time_ns: int) -> tuple[str, str, str]:
     waiting = sum(entry.state == "READY" for entry in entries)
     running = sum(entry.state in RUNNING for entry in entries)
-    oldest = milliseconds(time_ns - entries[0].received_ns) if entries else "-"
+    oldest = duration((time_ns - entries[0].received_ns) / 1e9) if entries else "-"
     return str(waiting), str(running), oldest
 
 
 def latency_rows(attached: AttachedServer) -> list[tuple[str, ...]]:
-    """Return for each endpoint and phase the median and the high percentiles, in milliseconds.
-
-    From the histograms in the segment, over all requests since the start; nothing where the server keeps none.
-    """
-    read = getattr(attached, "histograms", None)
-    if read is None:
-        return []
+    """Return for each endpoint and phase the median and the high percentiles, over all requests since the start."""
     rows = []
-    for one in read():
-        for number, phase in enumerate(PHASES):
-            histogram = getattr(one, phase)
+    for one in attached.histograms():
+        found = {name: getattr(one, field) for name, field in PHASES.items()}
+        labels = [attached.path(one.endpoint), f"{found['total'].count:,} over"]
+        for name, histogram in found.items():
             if histogram.count:
-                rows.append(
-                    (
-                        attached.path(one.endpoint) if number == 0 else "",
-                        phase,
-                        *(f"{histogram.quantile(part) * 1e3:.3g}" for part in PARTS),
-                        str(histogram.count),
-                    )
-                )
+                label = labels.pop(0) if labels else ""
+                parts = (duration(histogram.quantile(part)) for part in PARTS)
+                rows.append((label, name, *parts))
     return rows

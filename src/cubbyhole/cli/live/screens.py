@@ -13,7 +13,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
+from cubbyhole.cli.columns import printable
 from cubbyhole.cli.entries import row, times_of
+from cubbyhole.cli.facts import fact_lines
 from cubbyhole.cli.past import finished_phases, finished_row
 from cubbyhole.core.clock import now_ns
 from cubbyhole.seen.phases import draw, list_phases
@@ -36,15 +38,10 @@ def describe(attached: AttachedServer, request_id: int) -> str:
     elif past is not None:
         found, phases = finished_row(attached, past), finished_phases(past)
     if found is not None:
-        lines += [
-            f"{name:<18}{value}"
-            for name, value in found.items()
-            if value is not None and not isinstance(value, dict)
-        ]
-        lines += ["", *draw(phases)]
+        lines += [*fact_lines(found), "", *draw(phases)]
     if record is not None:
-        lines += ["", f"failed: {record.status} {record.code}", record.message]
-        lines += record.traceback_text.rstrip().splitlines()
+        lines += ["", f"failed: {record.status} {record.code}", printable(record.message)]
+        lines += printable(record.traceback_text.rstrip()).splitlines()
     if not lines:
         lines = [f"Request {request_id} is over, and too many came after it."]
     return "\n".join(lines)

@@ -56,11 +56,11 @@ export class Detail {
     const path = about.endpoints[entry?.endpoint ?? failure.endpoint] ?? "";
     this.parts.top.replaceChildren(
       el("p", { class: "headline" },
-        entry ? pill(entry.state, Boolean(failure) || entry.status >= 500) : pill("failed"),
+        entry?.cancelled && entry.state === "over" ? null : entry ? pill(entry.state, Boolean(failure) || entry.status >= 500) : pill("failed"),
         el("b", {}, path),
         entry?.cancelled ? el("span", { class: "pill", "data-state": "cancelled" }, "cancelled") : null,
         entry?.stuck ? el("span", { class: "why" }, entry.stuck) : null),
-      drawTimeline({ ...found, path }),
+      drawTimeline({ ...found, path }, this.parts.top.clientWidth),
       el("dl", { class: "facts" }, ...facts(found, this.picture).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
     );
     if (failure && !this.parts.failure.children.length) this.parts.failure.append(...tell(failure));
@@ -103,18 +103,18 @@ function facts({ entry, failure, now }, picture) {
   if (entry) {
     const process = picture.processes?.find((one) => one.role === "worker" && one.index === entry.worker);
     found.push(
-      ["age", duration((entry.ended ?? now) - entry.received)],
+      [entry.ended === null ? "age" : "took", duration((entry.ended ?? now) - entry.received)],
       entry.deadline !== null && entry.ended === null ? ["time left", duration(entry.deadline - now)] : null,
-      ["worker", entry.worker === null ? "–" : `${entry.worker}${process ? ` (pid ${process.pid}, ${process.kernel})` : ""}`],
-      ["attempt", `${entry.attempt}${entry.attempt > 1 ? ": an earlier worker died of it or with it" : ""}`],
+      ["worker", entry.worker === null ? "–" : `${entry.worker}${process && entry.ended === null ? ` (pid ${process.pid}, ${process.kernel})` : ""}`],
+      ["try", `${entry.attempt}${entry.attempt > 1 ? ": an earlier worker died of it or with it" : ""}`],
       ["request", bytes(entry.in)],
       ["answer", `${bytes(entry.out)}${entry.status ? `, status ${entry.status}` : ""}`],
       entry.chunks ? ["chunks", `${entry.chunks}`] : null,
-      ["rank", entry.rank],
+      ["rank", el("span", { title: "The smallest of an endpoint's waiting requests is taken first" }, entry.rank)],
       entry.class ? ["class", entry.class] : null,
     );
   } else {
-    found.push(["worker", failure.worker === null ? "–" : `${failure.worker}`], ["attempt", `${failure.attempt}`]);
+    found.push(["worker", failure.worker === null ? "–" : `${failure.worker}`], ["try", `${failure.attempt}`]);
   }
   if (failure?.request_id) found.push(["X-Request-ID", failure.request_id]);
   return found.filter(Boolean);

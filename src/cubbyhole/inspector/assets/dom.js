@@ -20,11 +20,20 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// Rewrites a panel only where what it says changed, and not under the hands of whoever is in it with the keyboard.
+export function replace(box, key, make) {
+  if (box.dataset.key === key) return;
+  const active = box.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  box.dataset.key = key;
+  box.replaceChildren(...make());
+  if (active) box.querySelector(`[data-focus="${CSS.escape(active)}"]`)?.focus();
+}
+
 export function duration(ms) {
   if (ms === null || ms === undefined || Number.isNaN(ms)) return "–";
   const sign = ms < 0 ? "−" : "";
   const size = Math.abs(ms);
-  if (size < 1) return `${sign}${size.toFixed(2)} ms`;
+  if (size < 0.9995) return `${sign}${Math.round(size * 1000)} µs`;
   if (size < 100) return `${sign}${size.toFixed(1)} ms`;
   if (size < 1000) return `${sign}${size.toFixed(0)} ms`;
   if (size < 60_000) return `${sign}${(size / 1000).toFixed(1)} s`;

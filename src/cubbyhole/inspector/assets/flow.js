@@ -2,11 +2,10 @@
 // The last minute: what came and was answered in each second, and below it how much was under way.
 import { count, el, setText, svg } from "./dom.js";
 
-const WIDTH = 760;
 const RATES = { top: 8, height: 96 };
 const LOAD = { top: 122, height: 38 };
 const HEIGHT = 178;
-const LEFT = 44;
+const LEFT = 38;
 const SECONDS = 60;
 const LINES = [["arrivals", "arrivals/s"], ["answers", "answers/s"], ["failures", "failures/s"]];
 
@@ -19,6 +18,7 @@ const round = (most) => {
 };
 
 export function drawFlow(box, legend, points) {
+  const WIDTH = Math.max(280, Math.floor(box.clientWidth));
   const end = points.at(-1)?.at_ms ?? 0;
   const x = (point) => LEFT + (WIDTH - LEFT) * (1 - (end - point.at_ms) / 1000 / SECONDS);
   const kept = points.filter((point) => end - point.at_ms <= SECONDS * 1000);
@@ -44,7 +44,7 @@ export function drawFlow(box, legend, points) {
     svg("polyline", { class: "line arrivals", points: line("arrivals") }),
     svg("path", { class: "area load", d: area("in_flight", yLoad, LOAD.top + LOAD.height) }),
     svg("polyline", { class: "line load", points: kept.map((point) => `${x(point).toFixed(1)},${yLoad(point.in_flight).toFixed(1)}`).join(" ") }),
-    ...[60, 45, 30, 15].map((second) => svg("text", { class: "axis", x: LEFT + (WIDTH - LEFT) * (1 - second / SECONDS), y: HEIGHT - 4, "text-anchor": second === 60 ? "start" : "middle" }, `${second} s ago`)),
+    ...(WIDTH < 460 ? [60, 30] : [60, 45, 30, 15]).map((second) => svg("text", { class: "axis", x: LEFT + (WIDTH - LEFT) * (1 - second / SECONDS), y: HEIGHT - 4, "text-anchor": second === 60 ? "start" : "middle" }, `${second} s ago`)),
     svg("text", { class: "axis", x: WIDTH, y: HEIGHT - 4, "text-anchor": "end" }, "now"),
   );
   const hand = svg("line", { class: "hand", y1: RATES.top, y2: LOAD.top + LOAD.height, visibility: "hidden" });

@@ -2,7 +2,8 @@
 // The stream of pictures, and who is shown which part of it.
 import { $, bytes, count, duration, el, setText } from "./dom.js";
 import { drawFlow } from "./flow.js";
-import { drawFailures, drawProcesses, drawQueues, drawSpans } from "./panels.js";
+import { drawFailures, drawProcesses, drawQueues } from "./panels.js";
+import { drawSpans } from "./spans.js";
 import { Table } from "./table.js";
 import { Detail } from "./detail.js";
 
@@ -136,5 +137,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) source?.close();
   else connect();
 });
+// Charts are drawn as wide as they are shown, so that their words keep their size.
+addEventListener("resize", () => picture.numbers && !paused && draw(null));
 setInterval(say, 1000);
 connect();

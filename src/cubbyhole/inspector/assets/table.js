@@ -19,12 +19,12 @@ const left = (entry, now) => (entry.deadline === null || entry.ended !== null ? 
 
 // name, heading, value to sort by, text, class
 const COLUMNS = [
-  ["id", "Request", (e) => BigInt(e.id), (e) => e.id, "mono"],
-  ["endpoint", "Endpoint", (e, p) => p.about.endpoints[e.endpoint] ?? "", (e, p) => p.about.endpoints[e.endpoint] ?? `${e.endpoint}`, ""],
+  ["id", "Request", (e) => BigInt(e.id), null, "mono"],
+  ["endpoint", "Endpoint", (e, p) => p.about.endpoints[e.endpoint] ?? "", (e, p) => p.about.endpoints[e.endpoint] ?? `${e.endpoint}`, "path"],
   ["state", "State", (e) => WORDS[e.state] ?? e.state, null, ""],
   ["age", "Age", (e, p) => age(e, p.now), (e, p) => duration(age(e, p.now)), "number"],
-  ["left", "Time left", (e, p) => left(e, p.now) ?? Infinity, (e, p) => duration(left(e, p.now)), "number"],
-  ["worker", "Worker", (e) => e.worker ?? -1, (e) => (e.worker === null ? "–" : `worker ${e.worker}`), ""],
+  ["left", "Left", (e, p) => left(e, p.now) ?? Infinity, (e, p) => duration(left(e, p.now)), "number"],
+  ["worker", "Worker", (e) => e.worker ?? -1, (e) => (e.worker === null ? "–" : `${e.worker}`), "number"],
   ["attempt", "Try", (e) => e.attempt, (e) => `${e.attempt}`, "number"],
   ["in", "In", (e) => e.in, (e) => bytes(e.in), "number"],
   ["out", "Out", (e) => e.out, (e) => bytes(e.out), "number"],
@@ -32,6 +32,8 @@ const COLUMNS = [
   ["class", "Class", (e) => e.class, (e) => e.class || "–", "number"],
   ["turn", "Turn", (e, p, turns) => turns.get(e.id) ?? Infinity, (e, p, turns) => (turns.has(e.id) ? (turns.get(e.id) === 1 ? "next" : `${turns.get(e.id)}`) : "–"), "number"],
 ];
+const ID = /^\d{10,20}$/;
+const PATH = 1;
 const STATE = 2;
 
 export class Table {
@@ -44,6 +46,12 @@ export class Table {
     this.filters = { text: $("#text"), state: $("#state"), endpoint: $("#endpoint"), stuck: $("#stuck") };
     for (const control of Object.values(this.filters)) control.addEventListener("input", () => this.draw());
     this.#head();
+    this.filters.text.addEventListener("keydown", (event) => {
+      const id = this.filters.text.value.trim();
+      if (event.key !== "Enter" || !ID.test(id)) return;
+      event.preventDefault(); // or the same key presses the button that closes it
+      this.open(id); // also one that is not among those that are shown
+    });
     this.body.addEventListener("click", (event) => this.#openRow(event.target.closest("tr")));
     this.body.addEventListener("keydown", (event) => this.#key(event));
     this.body.addEventListener("focusin", (event) => this.#current(event.target.closest("tr")));
@@ -78,13 +86,16 @@ export class Table {
     const { text, state, endpoint, stuck } = this.filters;
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const paths = this.picture.about.endpoints;
+    const named = new Map(this.picture.failures.map((one) => [one.id, one.request_id]));
     return Object.values(this.picture.entries).filter((entry) => {
       if (state.value === "live" ? entry.state === "over" : state.value && entry.state !== state.value) return false;
       if (endpoint.value !== "" && entry.endpoint !== Number(endpoint.value)) return false;
       if (stuck.checked && !entry.stuck) return false;
       if (!words.length) return true;
       const worker = entry.worker === null ? "" : `worker ${entry.worker} w${entry.worker}`;
-      const all = `${entry.id} ${paths[entry.endpoint]} ${WORDS[entry.state]} ${entry.state} ${worker} ${entry.stuck} ${entry.failure} class ${entry.class}`.toLowerCase();
+      const parts = [entry.id, paths[entry.endpoint], WORDS[entry.state], entry.state, worker, entry.stuck, entry.failure, entry.status || "",
+        entry.cancelled ? "cancelled" : "", `class ${entry.class}`, named.get(entry.id) ?? ""];
+      const all = parts.join(" ").toLowerCase();
       return words.every((word) => all.includes(word));
     });
   }
@@ -118,6 +129,8 @@ export class Table {
       let row = this.rows.get(entry.id);
       if (!row) {
         row = el("tr", { tabindex: "-1", "data-id": entry.id }, ...COLUMNS.map(([, , , , kind]) => el("td", { class: kind })));
+        row.cells[0].append(el("span", { class: "much" }, entry.id.slice(0, -7)), entry.id.slice(-7));
+        row.cells[PATH].title = this.picture.about.endpoints[entry.endpoint] ?? "";
         this.rows.set(entry.id, row);
       }
       this.#write(row, entry);
@@ -130,14 +143,15 @@ export class Table {
     COLUMNS.forEach(([, , , text], number) => {
       if (text) setText(row.cells[number], text(entry, this.picture, this.turns));
     });
-    const failed = entry.failure !== "" || entry.status >= 500;
+    const gone = entry.cancelled && entry.state === "over"; // one word for what became of it
+    const failed = !gone && (entry.failure !== "" || entry.status >= 500);
     const key = `${entry.state}|${entry.cancelled}|${entry.stuck}|${failed}`;
     if (row.dataset.key === key) return;
     row.dataset.key = key;
     row.classList.toggle("stuck", Boolean(entry.stuck));
     row.classList.toggle("over", entry.state === "over");
     row.cells[STATE].replaceChildren(
-      pill(entry.state, failed),
+      ...(gone ? [] : [pill(entry.state, failed)]),
       ...(entry.cancelled ? [el("span", { class: "pill", "data-state": "cancelled" }, "cancelled")] : []),
       ...(entry.stuck ? [el("span", { class: "why" }, entry.stuck)] : []),
     );
@@ -152,8 +166,9 @@ export class Table {
   }
 
   #say(found, shown) {
-    const all = Object.values(this.picture.entries).filter((entry) => entry.state !== "over").length;
-    setText($("#count"), `${shown < found ? `the first ${shown} of ` : ""}${found} shown, ${all} under way`);
+    const { under_way: all, left_out: left } = this.picture;
+    const more = left ? `; the youngest ${left} are left out` : "";
+    setText($("#count"), `${shown < found ? `the first ${shown} of ` : ""}${found} shown, ${all} under way${more}`);
     const none = $("#none");
     none.hidden = found > 0;
     if (!found) setText(none, all ? "No request matches these filters." : "Nothing is under way. Choose the state “finished” to look back.");

@@ -2,15 +2,18 @@
 // The way of one request through the processes: a lane for each place it was in, an arrow for each hand-over.
 import { duration, svg } from "./dom.js";
 
-const WIDTH = 720;
-const LEFT = 146;
+const NARROW = 480;
 const RIGHT = 16;
 const LANE = 46;
 const TOP = 26;
 const BAR = 18;
 
+// `width`: of the place where it is shown, so that its words keep their size.
 // received, ready, claimed, first chunk, done: ms of the server's clock, 0 where it did not come to that
-export function drawTimeline({ times, now, entry, failure, path }) {
+export function drawTimeline({ times, now, entry, failure, path }, width) {
+  const wide = Math.max(300, Math.floor(width));
+  const narrow = wide < NARROW;
+  const left = narrow ? 104 : 146;
   const [received, ready, claimed, first, done] = times;
   const over = entry === undefined || entry.state === "over";
   const end = done || (failure ? failure.failed : over ? Math.max(...times) : now);
@@ -19,10 +22,10 @@ export function drawTimeline({ times, now, entry, failure, path }) {
   const deadline = entry?.deadline ?? null;
   const late = deadline !== null && deadline > received && deadline < received + (stop - received) * 1.4;
   const span = (Math.max(stop, late ? deadline : 0) - received) * 1.04;
-  const x = (time) => LEFT + ((WIDTH - LEFT - RIGHT) * (time - received)) / span;
+  const x = Object.assign((time) => left + ((wide - left - RIGHT) * (time - received)) / span, { most: wide });
   const front = `front ${entry?.front ?? ""}`.trim();
   const worker = entry?.worker ?? failure?.worker ?? null;
-  const lanes = [front, `queue ${path}`, worker === null ? (claimed ? "worker" : "worker –") : `worker ${worker}`, `${front}, answer`];
+  const lanes = [front, narrow ? "queue" : `queue ${path}`, worker === null ? (claimed ? "worker" : "worker –") : `worker ${worker}`, narrow ? "answer" : `${front}, answer`];
   const y = (lane) => TOP + lane * LANE + LANE / 2;
   const failed = Boolean(failure) || (entry?.status ?? 0) >= 500 || Boolean(entry?.failure);
   const ends = (time) => time || (over ? end : now);
@@ -40,13 +43,13 @@ export function drawTimeline({ times, now, entry, failure, path }) {
     [!claimed && answered ? answered : 0, 1, 3, failed ? "failed" : "answered"],
   ].filter(([time]) => time);
   const height = TOP + lanes.length * LANE + 24;
-  return svg("svg", { class: "timeline", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": describe(times, now, over, failed) },
+  return svg("svg", { class: "timeline", viewBox: `0 0 ${wide} ${height}`, role: "img", "aria-label": describe(times, now, over, failed) },
     svg("defs", {}, svg("marker", { id: "tip", viewBox: "0 0 6 6", refX: 5, refY: 3, markerWidth: 6, markerHeight: 6, orient: "auto" }, svg("path", { class: "tip", d: "M0 0L6 3L0 6z" }))),
     ...lanes.flatMap((name, lane) => [
-      svg("rect", { class: lane % 2 ? "lane" : "lane even", x: 0, y: y(lane) - LANE / 2, width: WIDTH, height: LANE }),
-      svg("text", { class: "who", x: 8, y: y(lane) + 4 }, name.length > 20 ? `${name.slice(0, 19)}…` : name),
+      svg("rect", { class: lane % 2 ? "lane" : "lane even", x: 0, y: y(lane) - LANE / 2, width: wide, height: LANE }),
+      svg("text", { class: "who", x: 8, y: y(lane) + 4 }, ...shortened(name, narrow ? 13 : 20)),
     ]),
-    ...axis(x, span, received, height),
+    ...axis(x, span, received, height, Math.max(2, Math.min(5, Math.floor((wide - left) / 90)))),
     late ? svg("g", { class: "deadline" }, svg("line", { x1: x(deadline), x2: x(deadline), y1: TOP, y2: height - 24 }), svg("text", { x: x(deadline) - 4, y: TOP + 10, "text-anchor": "end" }, "deadline")) : null,
     ...bars,
     ...hops.map(([time, from, to, word]) => hop(x(time), y(from), y(to), word, time - received)),
@@ -55,13 +58,15 @@ export function drawTimeline({ times, now, entry, failure, path }) {
   );
 }
 
+const shortened = (name, most) => (name.length > most ? [svg("title", {}, name), `${name.slice(0, most - 1)}…`] : [name]);
+
 function bar(x, y, lane, from, to, kind, word, open, followed = false) {
   const start = x(from);
   const width = Math.max(2.5, x(to) - start);
   const text = `${word} ${duration(to - from)}`;
   const inside = width > text.length * 6.6;
   const right = start + width + 6;
-  const after = right + text.length * 6.4 < WIDTH;
+  const after = right + text.length * 6.4 < x.most;
   return svg("g", { class: `bar ${kind}${open ? " open" : ""}` },
     svg("rect", { x: start, y: y(lane) - BAR / 2, width, height: BAR, rx: 3 }, svg("title", {}, text)),
     followed && !inside ? null : svg("text", { class: inside ? "in" : "word", x: inside ? start + width / 2 : after ? right : start - 6, y: y(lane) + 4, "text-anchor": inside ? "middle" : after ? "start" : "end" }, text));
@@ -73,8 +78,8 @@ function hop(at, from, to, word, after) {
     svg("title", {}, `${word} after ${duration(after)}`));
 }
 
-function axis(x, span, received, height) {
-  const raw = span / 5;
+function axis(x, span, received, height, most) {
+  const raw = span / most;
   const unit = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((part) => part * unit).find((size) => size >= raw);
   const marks = [];
