@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -130,26 +131,32 @@ def test_nobody_is_let_in_while_a_front_still_drains(tmp_path: Path, wait_until:
         assert asked.result().json()["output"] == 4
 
 
-def test_under_a_stream_of_new_connections_a_drain_loses_none_that_was_accepted() -> None:
-    """Refused and reset connections are fine (nobody accepted them); a 5xx or a cut answer is not."""
+def test_under_a_stream_of_new_connections_a_drain_loses_none_that_was_accepted(
+    tmp_path: Path,
+) -> None:
+    """Refused and reset connections are fine (nobody accepted them); a 5xx or a cut answer is not, nor a request that ran for nobody."""
     with serving(f"{SERVERS}:two_workers", arguments=["--fronts", "2"]) as server:
         outcomes: list[object] = []
+        lost: list[Path] = []
         stop = threading.Event()
 
-        def ask_once() -> object:
-            body = {"input": 2, "sleep_s": 0.01}
+        def ask_once(begun: Path) -> object:
+            body = {"input": 2, "sleep_s": 0.02, "begun": str(begun)}
             try:
                 answer = httpx.post(server.url + "/predict", json=body, timeout=10)
             except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError) as error:
+                lost.append(begun)
                 stop.wait(0.01)
                 return type(error)
             return answer.status_code, answer.json()["output"]
 
-        def ask() -> None:
-            while not stop.is_set():
-                outcomes.append(ask_once())
+        def ask(client: int) -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                outcomes.append(ask_once(tmp_path / f"{client}-{number}"))
 
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+        threads = [threading.Thread(target=ask, args=(client,)) for client in range(4)]
         for thread in threads:
             thread.start()
         while len(outcomes) < 50:
@@ -162,6 +169,7 @@ def test_under_a_stream_of_new_connections_a_drain_loses_none_that_was_accepted(
     assert code == 0
     assert set(answered) == {(200, 4)}
     assert len(answered) >= 50
+    assert [begun for begun in lost if begun.exists()] == []
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
