@@ -106,7 +106,11 @@ def test_a_worker_that_is_one_too_many_finishes_its_batch(tmp_path: Path) -> Non
 def test_a_further_worker_that_cannot_start_does_not_end_the_server() -> None:
     with serving(f"{OPERATED}:too_many") as server, attach(server.pid) as seen:
         with Load(server.url, clients=6, sleep_s=0.25) as load:
-            poll_until(lambda: "worker given up: worker=1" in server.output(), timeout_s=70)
+            process = server.process
+            assert process is not None
+            given_up = "worker given up: worker=1"
+            poll_until(lambda: given_up in server.output() or process.poll() is not None, 70)
+            assert process.poll() is None, server.output()
             assert healthy(server.url)
         poll_until(lambda: states(seen) == ["READY", "ABSENT"])
         assert len(load.pids) == 1

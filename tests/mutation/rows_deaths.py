@@ -99,10 +99,10 @@ ROWS: list[Mutation] = [
         words=OVER_SHM,
     ),
     Mutation(
-        what="freeing the entries of a dead front",
+        what="running again only what asks for it",
         file=RECLAIM,
-        old="if (front == place) return reclaim_of_front(dict, index);",
-        new="if (front == place) return 0;",
+        old="bool again_wanted = cbh_flags_of(state) & CBH_RETRY && !",
+        new="bool again_wanted = !",
         kept_by=f"{CHAOS}test_soak.py::test_under_a_kill_every_second_each_request_has_its_own_answer_and_nothing_is_left",
     ),
     Mutation(

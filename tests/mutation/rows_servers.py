@@ -169,6 +169,20 @@ ROWS: list[Mutation] = [
         kept_by=f"{INTEGRATION}test_scaling.py::test_workers_come_with_the_load_and_go_without_it",
     ),
     Mutation(
+        what="a worker less when one was idle for long",
+        file="src/cubbyhole/scheduling/scaling.py",
+        old="        return max(bounded - 1, self.least)\n",
+        new="        return bounded\n",
+        kept_by=f"{INTEGRATION}test_scaling.py::test_workers_come_with_the_load_and_go_without_it",
+    ),
+    Mutation(
+        what="health that does not wait for workers which need not be there",
+        file="src/cubbyhole/supervise/scaling.py",
+        old="            self._roster.set_optional(place.cell, optional=spare)\n",
+        new="            self._roster.set_optional(place.cell, optional=False)\n",
+        kept_by=f"{INTEGRATION}test_scaling.py::test_workers_come_with_the_load_and_go_without_it",
+    ),
+    Mutation(
         what="an idle time that begins anew with each busy look",
         file="src/cubbyhole/scheduling/scaling.py",
         old="        if seen.oldest_wait_ns or seen.running >= bounded or seen.starting:\n            self._idle_since_ns = None\n",
