@@ -83,12 +83,19 @@ ROWS: list[Mutation] = [
         kept_by=f"{INTEGRATION}test_operating.py::test_a_waiting_request_is_cancelled_and_a_running_one_sees_it",
     ),
     Mutation(
-        what="taking what waits out of the queue when it is taken back",
+        what="telling the front of what an operator took back",
         file=OPERATE,
-        old="    if (ready) next = (next & ~0xffull) | CBH_FAILED;\n",
-        new="",
+        old="    cbh_announce(dict, (uint32_t)index);  // the front answers;",
+        new="    // the front answers;",
         kept_by=f"{CHECKS}operate.py::an_operator_takes_a_waiting_entry_back",
         words=("-k", "an_operator_takes_a_waiting_entry_back and shm"),
+    ),
+    Mutation(
+        what="refusing what a channel cannot do",
+        file="src/cubbyhole/channels/base.py",
+        old='        raise self._not_offered(f"Entry {request_id} was not cancelled")\n',
+        new="        return None\n",
+        kept_by=f"{CHECKS}operate.py::an_operator_takes_a_waiting_entry_back",
     ),
     Mutation(
         what="a new rank for what waits only",
