@@ -125,14 +125,6 @@ ROWS: list[Mutation] = [
         kept_by="tests/native/test_rerank_in_c.py::test_a_new_rank_is_no_other_entrys_and_hides_none",
     ),
     Mutation(
-        what="offering an entry again after it got a new rank",
-        file=OPERATE,
-        old="  cbh_offer(dict, (uint32_t)index);  // a worker that looked in between took the hint away\n",
-        new="",
-        kept_by=f"{CHECKS}operate.py::a_new_rank_loses_nothing_that_a_process_is_about_to_claim",
-        words=("-k", "a_new_rank_loses_nothing and shm"),
-    ),
-    Mutation(
         what="the look at who asks",
         file=ADMIN,
         old="            if uid != os.geteuid():\n",
