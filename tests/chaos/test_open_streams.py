@@ -20,15 +20,19 @@ from cubbyhole.testing.serving import serving
 SERVERS = Path(__file__).with_name("chaos_servers.py")
 WaitUntil = Callable[..., object]
 LINES = 60
+WITHOUT_END = 10**9
 
 
 class Stream:
-    """A stream on a connection of its own, whose front is known."""
+    """A connection whose front is known, and a stream on it once it has begun."""
 
-    def __init__(self, url: str, body: dict[str, Any]) -> None:
+    def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
         self._connection.request("GET", "/front")
         self.front = json.load(self._connection.getresponse())
+
+    def begin(self, body: dict[str, Any]) -> None:
+        """Ask, and wait for the first line."""
         self._connection.request("POST", "/predict", json.dumps(body), {"content-type": "a/json"})
         self.answer = self._connection.getresponse()
         self.first = self.answer.readline()
@@ -46,19 +50,19 @@ class Stream:
 def test_a_killed_fronts_streams_break_off_and_the_other_fronts_go_on(
     kind: str, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
+    """Those of the dead one have no end, so their generators end by being closed."""
     with serving(f"{SERVERS}:{kind}", arguments=["--fronts", "2"]) as server:
-        streams: list[Stream] = []
-        markers = [tmp_path / f"{number}" for number in range(4)]
-        for marker in markers:
-            body = {"lines": LINES, "sleep_s": 0.05, "ended": str(marker)}
-            streams.append(Stream(server.url, body))
-        fronts = {stream.front for stream in streams}
-        while len(fronts) == 1:  # the kernel chooses the front; with four connections mostly both
-            streams.append(Stream(server.url, {"lines": 1}))
-            fronts.add(streams[-1].front)
+        connections = [Stream(server.url) for _ in range(4)]
+        while len({one.front for one in connections}) == 1:  # the kernel chooses the front
+            connections.append(Stream(server.url))
+        streams = [connections[0], *connections[-3:]]  # both fronts, and no more than workers
         victim = streams[0].front
+        markers = [tmp_path / f"{number}" for number in range(4)]
+        for stream, marker in zip(streams, markers, strict=True):
+            lines = WITHOUT_END if stream.front == victim else LINES
+            stream.begin({"lines": lines, "sleep_s": 0.05, "ended": str(marker)})
         os.kill(victim, signal.SIGKILL)
-        for stream in streams[:4]:
+        for stream in streams:
             if stream.front == victim:
                 with pytest.raises((http.client.IncompleteRead, ConnectionError)):
                     stream.rest()
@@ -74,9 +78,10 @@ def test_a_killed_fronts_streams_break_off_and_the_other_fronts_go_on(
             return now["slots"] == 0 and now["blocks"] == 0
 
         wait_until(nothing_held)
-        for stream in streams:
-            stream.close()
-        after = Stream(server.url, {"lines": 3})
+        for connection in connections:
+            connection.close()
+        after = Stream(server.url)
+        after.begin({"lines": 3})
         assert after.rest() == b"0\n1\n2\n"
         after.close()
         output = server.output()

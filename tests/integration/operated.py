@@ -164,6 +164,12 @@ def escalating_batches() -> ls.LitServer:
     return ls.LitServer(api, accelerator="cpu", channel=CHANNEL, kill_cancelled_after=0.3)
 
 
+def busy_batches() -> ls.LitServer:
+    """Batches of two in two workers."""
+    api = Batched(max_batch_size=2, batch_timeout=5.0)
+    return ls.LitServer(api, accelerator="cpu", channel=CHANNEL, workers_per_device=2)
+
+
 def kinds() -> ls.LitServer:
     """Synchronous, asynchronous, a stream."""
     apis = [

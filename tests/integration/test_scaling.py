@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.chaos.test_replacing import Load
 from tests.conftest import poll_until
-from tests.integration.test_operating import command
+from tests.integration.test_operating import clients_of, command
 
 from cubbyhole.core.roster import ProcessState
 from cubbyhole.seen.attached import attach
@@ -84,10 +84,33 @@ def test_an_operator_sets_the_number_under_load_and_no_request_fails() -> None:
 
 
 @pytest.mark.timeout(110)
+def test_a_worker_that_is_one_too_many_finishes_its_batch(tmp_path: Path) -> None:
+    release, begun = tmp_path / "release", [tmp_path / f"begun{number}" for number in range(4)]
+    with serving(f"{OPERATED}:busy_batches") as server, attach(server.pid) as seen:
+        with clients_of(server) as clients:
+            for file in begun:
+                clients.ask(file.name, begun=str(file), until=str(release))
+            poll_until(lambda: all(file.exists() for file in begun))  # both workers are busy
+            for _ in range(2):  # when the second one is answered, the first one was done
+                assert command(server, "scale", "1")[0] == 0
+            assert clients.answers == {}
+            release.touch()
+        poll_until(lambda: present(seen) == 1)
+        output = server.output()
+    assert {answer.status_code for answer in clients.answers.values()} == {200}
+    assert len({answer.json()["pid"] for answer in clients.answers.values()}) == 2
+    assert "worker replaced" not in output
+
+
+@pytest.mark.timeout(110)
 def test_a_further_worker_that_cannot_start_does_not_end_the_server() -> None:
     with serving(f"{OPERATED}:too_many") as server, attach(server.pid) as seen:
         with Load(server.url, clients=6, sleep_s=0.25) as load:
-            poll_until(lambda: "worker given up: worker=1" in server.output(), timeout_s=70)
+            process = server.process
+            assert process is not None
+            given_up = "worker given up: worker=1"
+            poll_until(lambda: given_up in server.output() or process.poll() is not None, 70)
+            assert process.poll() is None, server.output()
             assert healthy(server.url)
         poll_until(lambda: states(seen) == ["READY", "ABSENT"])
         assert len(load.pids) == 1

@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "cubbyhole"
+import cubbyhole
+
+SOURCE = Path(cubbyhole.__file__).parent
 # Where seconds since 1970 are shown to somebody: ids and times in answers, logs and descriptions.
 SHOWN = re.compile(
     r"created|started_s|failed_at_s|_at_s|stamp|date|when|age|text|ids?\b|expires|now_s",
