@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""x -> 2x over the Open Inference Protocol, with MLServer's defaults; it reads and writes tensors as JSON only."""
+"""x -> 2x over the Open Inference Protocol, with MLServer's defaults.
+
+Over HTTP it reads and writes tensors as JSON only: to a request with binary tensors it answers 500.
+"""
 
 from __future__ import annotations
 
