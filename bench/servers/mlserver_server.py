@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -29,7 +30,11 @@ class Double(MLModel):
 if __name__ == "__main__":
     port = int(sys.argv[2])
     Path("double.py").write_text(MODEL)
-    settings = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        settings = {"http_port": port, "grpc_port": one.getsockname()[1]}
+        settings["metrics_port"] = other.getsockname()[1]
     Path("settings.json").write_text(json.dumps({"host": "127.0.0.1", "debug": False, **settings}))
     Path("model-settings.json").write_text(
         json.dumps({"name": "double", "implementation": "double.Double"})
