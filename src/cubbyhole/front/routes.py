@@ -143,8 +143,9 @@ class _UnknownPath:
         for root, key in self._roots.items():
             if scope["type"] == "http" and path.startswith(f"{root}/"):
                 answer = JSONResponse({key: f"Nothing is served at {path[:200]}."}, 404)
-                return await answer(scope, receive, send)
-        return await self._default(scope, receive, send)
+                await answer(scope, receive, send)
+                return
+        await self._default(scope, receive, send)
 
 
 def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[Any]:
