@@ -39,11 +39,14 @@ class Reader:
         self.left = asyncio.Event()
         self.begun = asyncio.Event()
         self.patience_s: float | None = None
+        self.wait_for_more = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         first = await receive()
         body = first["body"]
         self.begun.set()
+        while self.wait_for_more and not receive.__self__.body:  # noqa: ASYNC110  (uvicorn has no event for it)
+            await asyncio.sleep(0)
         if first["more_body"]:
             self.straight.append(straight_from(receive, scope, LIMIT_BYTES) is not None)
             reading = read_body(first, receive, scope, LIMIT_BYTES, bytearray)
@@ -192,6 +195,25 @@ def test_a_body_that_nobody_waits_for_any_more_is_dropped_and_the_connection_goe
             assert await answered(reader) == (b"408", b"slow")
             writer.write(wire[1 << 20 :] + request(b"next"))
             assert await answered(reader) == (b"200", read(b"next"))
+            writer.close()
+        assert app.straight == [True]
+
+    run(loop, play)
+
+
+def test_what_uvicorn_has_read_ahead_is_part_of_the_body(loop: str) -> None:
+    body = body_of(1 << 20)
+
+    async def play() -> None:
+        app = Reader()
+        app.wait_for_more = True
+        async with served(app) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            wire = request(body)
+            writer.write(wire[:1000])
+            await app.begun.wait()
+            writer.write(wire[1000:])
+            assert await answered(reader) == (b"200", read(body))
             writer.close()
         assert app.straight == [True]
 
