@@ -3,7 +3,7 @@
 
     oip-4m      4 MiB float32 in and out, 4 connections: Open Inference Protocol in binary (Cubbyhole, KServe), as JSON (MLServer),
                 raw bytes where a server has no such protocol (LitServe, mosec)
-    raw-10m     10 MiB as raw bytes in and out, one connection
+    raw-10m     10 MiB as raw bytes in and out, one connection; `bare` is what uvicorn alone takes for it
     handover    64 MiB in and out by descriptor on the same machine
     uploads     small requests alone, and while two clients upload 50 MiB bodies without a pause
 
@@ -55,7 +55,9 @@ CASES = [
     _case("oip-4m", "mlserver", "mlserver_server.py", "oip", "oip-json", path=_OIP, **_FOUR),
     _case("oip-4m", "litserve", "litserve_server.py", "raw", "raw", **_FOUR),
     _case("oip-4m", "mosec", "mosec_server.py", "raw", "raw", path="/inference", **_FOUR),
-    _case("raw-10m", "cubbyhole", "cubbyhole_server.py", "raw", "raw", size_bytes=10 * MIB),
+    _case("oip-4m", "bare", "bare_server.py", "raw", "raw", **_FOUR),
+    _case("raw-10m", "cubbyhole", "oip_server.py", "raw", "raw", size_bytes=10 * MIB),
+    _case("raw-10m", "bare", "bare_server.py", "raw", "raw", size_bytes=10 * MIB),
     _case("raw-10m", "litserve", "litserve_server.py", "raw", "raw", size_bytes=10 * MIB),
     _case(
         "raw-10m", "mosec", "mosec_server.py", "raw", "raw", path="/inference", size_bytes=10 * MIB
@@ -63,10 +65,13 @@ CASES = [
     _case("handover", "cubbyhole", "oip_server.py", "handover", "handover", size_bytes=64 * MIB),
     _case("uploads", "cubbyhole", "oip_server.py", "uploads", "uploads", size_bytes=50 * MIB),
 ]
+_SENT_AS = {"oip": "binary tensors", "oip-json": "JSON", "raw": "raw bytes"}
 _FIGURES = {
     "requests_per_s": "requests/s",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
+    "server_cpu_ms": "server CPU ms/request",
+    "client_cpu_ms": "client CPU ms/request",
     "quiet_p50_ms": "alone p50 ms",
     "quiet_p99_ms": "alone p99 ms",
     "beside_p50_ms": "beside uploads p50 ms",
@@ -125,19 +130,23 @@ class _Large(Serving):
         while time.monotonic() - begun < _START_LIMIT_S:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.contender.name} ended by itself:\n{self.log_tail()}")
-            if not _asked(self.port, self.case, 4096, 0.05, self.python).get("failures", 1):
+            asked = _asked(self, 4096, 0.05)
+            if not asked.get("failures", 1):
                 self.start_s = time.monotonic() - begun
                 return
             time.sleep(0.2)
-        raise RuntimeError(f"{self.contender.name} gave no right answer:\n{self.log_tail()}")
+        raise RuntimeError(
+            f"{self.contender.name} gave no right answer: {asked.get('example')}\n{self.log_tail()}"
+        )
 
 
-def _asked(port: int, case: Case, size_bytes: int, seconds: float, python: Any) -> dict[str, Any]:
-    kind = case.kind
-    wanted = {"kind": kind, "port": port, "path": case.contender.path, "size_bytes": size_bytes}
-    wanted |= {"seconds": seconds, "connections": case.connections}
+def _asked(serving: _Large, size_bytes: int, seconds: float) -> dict[str, Any]:
+    case, kind = serving.case, serving.case.kind
+    wanted: dict[str, Any] = {"kind": kind, "port": serving.port, "path": case.contender.path}
+    wanted |= {"size_bytes": size_bytes, "seconds": seconds, "connections": case.connections}
+    wanted["root_pid"] = serving.process.pid
     # The client that hands memory over is ours; the others need nothing but the standard library.
-    runs_in = str(python) if kind == "handover" else sys.executable
+    runs_in = str(serving.python) if kind == "handover" else sys.executable
     try:
         done = subprocess.run(
             [runs_in, "-m", "bench.clients_run"],
@@ -186,11 +195,9 @@ def run(arguments: argparse.Namespace) -> int:
             about = {"contender": case.contender.name, "workload": case.workload, "repeat": repeat}
             try:
                 with serving:
-                    found = _asked(
-                        serving.port, case, case.size_bytes, arguments.seconds, serving.python
-                    )
+                    found = _asked(serving, case.size_bytes, arguments.seconds)
             except (RuntimeError, OSError) as error:
-                found = {"failures": 1, "example": str(error)[-600:]}
+                found = {"failures": 1, "example": str(error)[:600]}
             runs.append({**about, **found})
     result["runs"] = runs
     result["summary"] = tables.summarize(runs)
@@ -201,6 +208,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(one["failures"] for one in runs) else 0
 
 
+def _title(workload: str, name: str) -> str:
+    kinds = [c.kind for c in CASES if c.workload == workload and c.contender.name == name]
+    sent_as = _SENT_AS.get(kinds[0]) if kinds else None
+    return f"{name} ({sent_as})" if sent_as else name
+
+
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     """Write a table for each workload, then the targets."""
     mark = "### " if markdown else ""
@@ -209,7 +222,8 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
         measured = result["summary"].get(workload, {})
         named = [key for key in _FIGURES if any(key in one for one in measured.values())]
         rows = [
-            [name, *(tables.cell(one.get(key)) for key in named)] for name, one in measured.items()
+            [_title(workload, name), *(tables.cell(one.get(key)) for key in named)]
+            for name, one in measured.items()
         ]
         head = ["", *(_FIGURES[key] for key in named)]
         parts.append(mark + _TITLES[workload] + "\n\n" + tables.grid(head, rows, markdown=markdown))

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load of `bench clients`: blocking connections in threads, large bodies, every answer checked to its last byte.
 
+All answers are checked in the same way: the numbers in them, as float32, must be twice those that were sent. What is checked is not in
+the times, but it is between two requests: numbers as JSON are read once, and after that the same text must come again.
+
 Flow:  clients_command.py -> `python -m bench.clients_run` (what to do as JSON on stdin) -> figures as JSON on stdout
 """
 
@@ -8,30 +11,63 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import struct
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from bench.processes import cpu_by_process_s, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEAD = "Inference-Header-Content-Length"
 
 
 @dataclass
 class Ask:
-    """What one connection asks again and again: `tail` is how its answers must end."""
+    """What one connection asks again and again: `content` is what must be in its answers, which `read` takes out of one."""
 
     port: int
     path: str
     body: bytes
     headers: dict[str, str]
-    tail: bytes
-    is_json: bool = False
+    content: bytes
+    read: Callable[[memoryview, bytes], bytes]
     times_s: list[float] = field(default_factory=list)
     failures: int = 0
     example: str = ""
+    known: bytes = b""  # an answer that was right: its bytes need not be read again
+
+
+def whole(body: memoryview, _: bytes) -> bytes:
+    """The answer is the content."""
+    return bytes(body)
+
+
+def raw_output(body: memoryview, head: bytes) -> bytes:
+    """The one output of an answer with binary tensors."""
+    json_bytes = int(field_of(head, HEAD.lower().encode()) or -1)
+    if json_bytes < 0:
+        raise ValueError(f"no raw output: {bytes(body[:300])!r}")
+    output = json.loads(bytes(body[:json_bytes]))["outputs"][0]
+    if output["parameters"]["binary_data_size"] != len(body) - json_bytes:
+        raise ValueError(f"another size than it says: {output}")
+    return bytes(body[json_bytes:])
+
+
+def json_output(body: memoryview, _: bytes) -> bytes:
+    """The one output of an answer with numbers as JSON."""
+    return array.array("f", json.loads(bytes(body))["outputs"][0]["data"]).tobytes()
+
+
+def field_of(head: bytes, name: bytes) -> bytes:
+    """A header's value, of a head in lower case."""
+    return head.partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip()
 
 
 def floats(count: int) -> array.array[float]:
@@ -42,30 +78,32 @@ def floats(count: int) -> array.array[float]:
 def oip(port: int, path: str, size_bytes: int, *, binary: bool) -> Ask:
     """x -> 2x by the Open Inference Protocol."""
     values = floats(size_bytes // 4)
-    twice = array.array("f", [2 * value for value in values])
+    twice = array.array("f", [2 * value for value in values]).tobytes()
     tensor: dict[str, Any] = {"name": "x", "shape": [1, len(values)], "datatype": "FP32"}
-    if not binary:
-        body = json.dumps({"inputs": [{**tensor, "data": list(values)}]}).encode()
-        return Ask(port, path, body, {"Content-Type": "application/json"}, twice.tobytes(), True)
+    if (
+        not binary
+    ):  # with an id: without one each answer has another, and would have to be read again
+        body = json.dumps({"id": "1", "inputs": [{**tensor, "data": list(values)}]}).encode()
+        return Ask(port, path, body, {"Content-Type": "application/json"}, twice, json_output)
     tensor["parameters"] = {"binary_data_size": size_bytes}
     asked = {"inputs": [tensor], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}
     head = json.dumps(asked).encode()
     headers = {"Content-Type": "application/octet-stream", HEAD: str(len(head))}
-    return Ask(port, path, head + values.tobytes(), headers, twice.tobytes())
+    return Ask(port, path, head + values.tobytes(), headers, twice, raw_output)
 
 
 def raw(port: int, path: str, size_bytes: int) -> Ask:
     """x -> 2x as bytes."""
     values = floats(size_bytes // 4)
-    twice = array.array("f", [2 * value for value in values])
+    twice = array.array("f", [2 * value for value in values]).tobytes()
     headers = {"Content-Type": "application/octet-stream"}
-    return Ask(port, path, values.tobytes(), headers, twice.tobytes())
+    return Ask(port, path, values.tobytes(), headers, twice, whole)
 
 
 def small(port: int, path: str) -> Ask:
     """A no-op."""
     headers = {"Content-Type": "application/json"}
-    return Ask(port, path, b'{"input": 3.0}', headers, b'{"output":9.0}')
+    return Ask(port, path, b'{"input": 3.0}', headers, b'{"output":9.0}', whole)
 
 
 class Line:
@@ -79,44 +117,63 @@ class Line:
         first = f"POST {ask.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(ask.body)}\r\n{head}\r\n"
         self.wire = first.encode() + ask.body
         self.room = bytearray(2 * len(ask.body) + (1 << 16))
+        self.got = 0
 
     def once(self) -> float:
         begun = time.perf_counter()
         self.sock.sendall(self.wire)
-        body = self._receive()
+        head, body = self._receive()
         took_s = time.perf_counter() - begun
-        if self.ask.is_json:
-            found = array.array("f", json.loads(bytes(body))["outputs"][0]["data"])
-            right = found.tobytes() == self.ask.tail
-        else:
-            # As bytes: a memoryview is compared element by element, which would make the client the slowest of all.
-            right = bytes(body[-len(self.ask.tail) :]) == self.ask.tail
-        if not right:
-            raise ValueError(f"wrong answer: {bytes(body[:200])!r}")
+        # As bytes: a memoryview is compared element by element, which would make the client the slowest of all.
+        if not self.ask.known or bytes(body) != self.ask.known:
+            if self.ask.read(body, head) != self.ask.content:
+                raise ValueError(f"wrong answer: {bytes(body[:200])!r}")
+            self.ask.known = bytes(body)
         return took_s
 
-    def _receive(self) -> memoryview:
-        view, got = memoryview(self.room), 0
-        while (end := self.room.find(b"\r\n\r\n", 0, got)) < 0:
-            got += self._more(view[got:])
-        head = bytes(view[:end]).lower()
+    def _receive(self) -> tuple[bytes, memoryview]:
+        self.got = 0
+        end = self._find(b"\r\n\r\n", 0) + 4
+        head = bytes(self.room[:end]).lower()
         if not head.startswith(b"http/1.1 200"):
-            raise ValueError(bytes(view[:got])[:300].decode("latin-1"))
-        length = int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-        whole = end + 4 + length
-        if whole > len(self.room):
-            del view
-            self.room += bytes(whole - len(self.room))
-            view = memoryview(self.room)
-        while got < whole:
-            got += self._more(view[got:whole])
-        return view[end + 4 : whole]
+            raise ValueError(bytes(self.room[: self.got])[:300].decode("latin-1"))
+        if field_of(head, b"transfer-encoding") == b"chunked":
+            return head, self._chunks(end)
+        stop = end + int(field_of(head, b"content-length"))
+        self._fill(stop)
+        return head, memoryview(self.room)[end:stop]
 
-    def _more(self, into: memoryview) -> int:
-        got = self.sock.recv_into(into)
+    def _chunks(self, at: int) -> memoryview:
+        """Join the chunks of a body; one alone, as most are, is not copied."""
+        parts: list[memoryview] = []
+        while True:
+            line = self._find(b"\r\n", at)
+            size = int(self.room[at:line].partition(b";")[0], 16)
+            start, at = line + 2, line + 4 + size
+            self._fill(at)
+            if not size:
+                return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+            parts.append(memoryview(self.room)[start : start + size])
+
+    def _find(self, what: bytes, start: int) -> int:
+        while (at := self.room.find(what, start, self.got)) < 0:
+            self._more(len(self.room))
+        return at
+
+    def _fill(self, stop: int) -> None:
+        if stop > len(self.room):
+            self.room = self.room + bytes(
+                stop - len(self.room)
+            )  # not in place: parts point into it
+        while self.got < stop:
+            self._more(stop)
+
+    def _more(self, stop: int) -> None:
+        with memoryview(self.room) as view:
+            got = self.sock.recv_into(view[self.got : stop])
         if not got:
             raise ConnectionError("the server closed the connection")
-        return got
+        self.got += got
 
 
 def keep_asking(ask: Ask, until_s: float) -> None:
@@ -130,14 +187,16 @@ def keep_asking(ask: Ask, until_s: float) -> None:
         ask.example = f"{type(error).__name__}: {error}"
 
 
-def together(asks: list[Ask], seconds: float) -> None:
-    """Have all of them ask at the same time, each on its connection."""
-    until_s = time.monotonic() + seconds
+def together(asks: list[Ask], seconds: float) -> float:
+    """Have all of them ask at the same time, each on its connection; returns the seconds until the last answer."""
+    begun = time.monotonic()
+    until_s = begun + seconds
     threads = [threading.Thread(target=keep_asking, args=(ask, until_s)) for ask in asks]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return time.monotonic() - begun
 
 
 def figures(asks: list[Ask], seconds: float) -> dict[str, Any]:
@@ -183,14 +242,14 @@ def by_handover(port: int, path: str, size_bytes: int, seconds: float) -> dict[s
 def beside_uploads(port: int, seconds: float, size_bytes: int) -> dict[str, Any]:
     """Small requests alone, and while two clients upload without a pause."""
     quiet = [small(port, "/predict") for _ in range(4)]
-    together(quiet, seconds)
+    quiet_s = together(quiet, seconds)
     busy = [small(port, "/predict") for _ in range(4)]
     headers = {"Content-Type": "application/octet-stream"}
-    uploads = [Ask(port, "/upload", bytes(size_bytes), headers, b"") for _ in range(2)]
-    for one in uploads:
-        one.tail = str(size_bytes).encode()
-    together([*busy, *uploads], seconds)
-    alone, beside, sent = (figures(asks, seconds) for asks in (quiet, busy, uploads))
+    length = str(size_bytes).encode()
+    uploads = [Ask(port, "/upload", bytes(size_bytes), headers, length, whole) for _ in range(2)]
+    busy_s = together([*busy, *uploads], seconds)
+    alone = figures(quiet, quiet_s)
+    beside, sent = (figures(asks, busy_s) for asks in (busy, uploads))
     found = {f"quiet_{name}": alone.get(name, 0.0) for name in ("p50_ms", "p99_ms")}
     found |= {f"beside_{name}": beside.get(name, 0.0) for name in ("p50_ms", "p99_ms")}
     found["uploads_per_s"] = sent.get("requests_per_s", 0.0)
@@ -198,6 +257,41 @@ def beside_uploads(port: int, seconds: float, size_bytes: int) -> dict[str, Any]
     found["failures"] = sum(part["failures"] for part in parts)
     found["example"] = next((part["example"] for part in parts if part.get("example")), "")
     return found
+
+
+class Spent:
+    """CPU time of the server's processes and of the client, from `__enter__` to `__exit__`."""
+
+    def __init__(self, root_pid: int) -> None:
+        self._root_pid = root_pid
+        self.server_s: dict[int, float] = {}
+        self.client_s = 0.0
+
+    def __enter__(self) -> Spent:  # noqa: PYI034  (Self came with 3.11)
+        self.server_s, self.client_s = cpu_by_process_s(self._root_pid), _own_cpu_s()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        now = cpu_by_process_s(self._root_pid)
+        self.server_s = {pid: spent - self.server_s.get(pid, 0.0) for pid, spent in now.items()}
+        self.client_s = _own_cpu_s() - self.client_s
+
+    def per_request(self, requests: int) -> dict[str, Any]:
+        if not requests:
+            return {}
+        ms = 1e3 / requests
+        return {
+            "server_cpu_ms": sum(self.server_s.values()) * ms,
+            "client_cpu_ms": self.client_s * ms,
+            "cpu_by_process_ms": {
+                f"{pid} {describe(pid)}": spent * ms for pid, spent in self.server_s.items()
+            },
+        }
+
+
+def _own_cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system
 
 
 def main() -> None:
@@ -214,8 +308,10 @@ def main() -> None:
         together(asks, min(seconds, 1.0))  # warm
         for ask in asks:
             ask.times_s.clear()
-        together(asks, seconds)
-        found = figures(asks, seconds)
+        with Spent(wanted["root_pid"]) as spent:
+            took_s = together(asks, seconds)
+        found = figures(asks, took_s)
+        found |= spent.per_request(sum(len(ask.times_s) for ask in asks))
     json.dump(found, sys.stdout)
 
 

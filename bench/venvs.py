@@ -28,7 +28,8 @@ PINS: dict[str, list[str]] = {
     "litserve": ["litserve==0.2.19", *_WEB, _NUMPY, "pyzmq==27.3.0"],
     "mosec": ["mosec==0.9.8", _NUMPY],
     "kserve": ["kserve==0.21.0"],
-    "mlserver": ["mlserver==1.7.1"],
+    # Its worker asks for the current event loop before there is one, which later versions of uvloop refuse: no model would load.
+    "mlserver": ["mlserver==1.7.1", "uvloop==0.21.0"],
     "fastapi": [*_WEB, _NUMPY],
     "bare": [*_STACK, _NUMPY],
     "dicts": [

@@ -18,7 +18,14 @@ class Double(Model):
         y = 2 * payload.inputs[0].as_numpy()
         output = InferOutput(name="y", shape=list(y.shape), datatype="FP32")
         output.set_data_from_numpy(y, binary_data=True)
-        return InferResponse(payload.id or "1", "double", [output])
+        # The client's wish for raw outputs is not passed on by itself: without it the answer would be JSON.
+        return InferResponse(
+            payload.id or "1",
+            "double",
+            [output],
+            use_binary_outputs=bool(payload.use_binary_outputs),
+            requested_outputs=payload.request_outputs,
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""x -> 2x over the Open Inference Protocol, with MLServer's defaults; it reads and writes tensors as JSON only."""
+"""x -> 2x over the Open Inference Protocol, with MLServer's defaults.
+
+Over HTTP it reads and writes tensors as JSON only: to a request with binary tensors it answers 500.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -26,7 +30,11 @@ class Double(MLModel):
 if __name__ == "__main__":
     port = int(sys.argv[2])
     Path("double.py").write_text(MODEL)
-    settings = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        settings = {"http_port": port, "grpc_port": one.getsockname()[1]}
+        settings["metrics_port"] = other.getsockname()[1]
     Path("settings.json").write_text(json.dumps({"host": "127.0.0.1", "debug": False, **settings}))
     Path("model-settings.json").write_text(
         json.dumps({"name": "double", "implementation": "double.Double"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""x -> 2x over the Open Inference Protocol, with Cubbyhole: the output is written where it is sent from."""
+"""x -> 2x over the Open Inference Protocol, as raw bytes and handed over, with Cubbyhole: the output is written where it is sent from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ class Double(ls.LitAPI):
     def predict(self, x: Any, reserve: Any) -> Any:
         given = x["x"]
         return {"y": np.multiply(given, 2, out=reserve(given.shape, given.dtype))}
+
+
+class DoubleBytes(ls.LitAPI):
+    def decode_request(self, request: memoryview) -> Any:
+        return np.frombuffer(request, np.float32)
+
+    def predict(self, x: Any, reserve: Any) -> Any:
+        return np.multiply(x, 2, out=reserve(x.shape, x.dtype))
+
+    def encode_response(self, output: Any) -> Any:
+        return memoryview(output)
 
 
 class DoubleArray(ls.LitAPI):
@@ -46,6 +57,8 @@ def make(kind: str) -> ls.LitServer:
     tensor = ("float32", [1, -1])
     if kind == "oip":
         return ls.LitServer(Double(spec=ls.OIPSpec("double", {"x": tensor}, {"y": tensor})))
+    if kind == "raw":
+        return ls.LitServer(DoubleBytes())
     if kind == "handover":
         return ls.LitServer(DoubleArray(), handover=True)
     return ls.LitServer([Small(api_path="/predict"), Upload(api_path="/upload")])

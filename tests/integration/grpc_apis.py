@@ -12,6 +12,8 @@ from oip_apis import DATATYPES, same
 import cubbyhole as ls
 from cubbyhole.core.errors import HTTPError
 
+REFUSALS = {2: 422, 4: 403, 5: 500}
+
 
 class Watched(ls.LitAPI):
     """Fails, or waits until nobody waits for it, as its input says."""
@@ -23,11 +25,11 @@ class Watched(ls.LitAPI):
         self.seen = 0
 
     def predict(self, x: dict[str, Any], cancelled: Any) -> dict[str, Any]:
-        """Do what the first number says: 1 waits, 2 refuses, 3 dies, others give what was seen."""
+        """Do what the first number says: 1 waits, 2, 4 and 5 refuse, 3 dies, others give what was seen."""
         (array,) = x.values()
         wish = int(array.ravel()[0])
-        if wish == 2:
-            raise HTTPError(422, "as you wish")
+        if wish in REFUSALS:
+            raise HTTPError(REFUSALS[wish], "as you wish")
         if wish == 3:
             os._exit(7)
         until_s = time.monotonic() + 20

@@ -116,7 +116,9 @@ def test_typed_contents_are_read_too(address: str) -> None:
         ("absent", given("FP32", VALUES["FP32"]), "NOT_FOUND"),
         ("fp32", given("FP64", VALUES["FP64"]), "INVALID_ARGUMENT"),
         ("fp32", given("FP32", np.zeros((1, 3), np.float32)), "INVALID_ARGUMENT"),
-        ("watched", wish(2), "INTERNAL"),
+        ("watched", wish(2), "INVALID_ARGUMENT"),
+        ("watched", wish(4), "PERMISSION_DENIED"),
+        ("watched", wish(5), "INTERNAL"),
         ("watched", wish(3), "UNAVAILABLE"),
     ],
 )

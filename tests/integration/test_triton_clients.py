@@ -100,6 +100,20 @@ def test_tritons_client_reads_why_it_was_refused(client: Any) -> None:
         client.infer("fp32", [given("FP32", True)], outputs=classes)
 
 
+def test_tritons_client_reads_that_a_model_or_version_is_not_served(client: Any) -> None:
+    tensor = given("FP32", binary=True)
+    for ask in (
+        lambda: client.infer("absent", [tensor]),
+        lambda: client.infer("fp32", [tensor], model_version="77"),
+        lambda: client.get_model_metadata("absent"),
+        lambda: client.get_model_config("fp32", model_version="77"),
+    ):
+        with pytest.raises(
+            triton.InferenceServerException, match="Nothing is served at /v2/models/"
+        ):
+            ask()  # type: ignore[no-untyped-call]
+
+
 def test_a_refusal_has_the_protocols_shape(served: Served) -> None:
     answer = requests.post(f"{served.url}/v2/models/fp32/infer", data=b"{", timeout=10)
     assert answer.status_code == 400

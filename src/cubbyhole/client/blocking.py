@@ -7,15 +7,20 @@ Owns:  an httpx.Client.
 
 from __future__ import annotations
 
-import math
-import random
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.client.connections import broken, httpx_or_explain
-from cubbyhole.client.messages import Wish, answer_error, make_message, read_answer
-from cubbyhole.client.retrying import Attempts, RetryPolicy
+from cubbyhole.client.asking import (
+    HEALTH,
+    QUICK_S,
+    Asker,
+    Lines,
+    check_answer,
+    pause_after_refusal,
+)
+from cubbyhole.client.connections import broken
+from cubbyhole.client.messages import read_answer
 from cubbyhole.core.errors import StreamCut
 
 if TYPE_CHECKING:
@@ -26,35 +31,10 @@ if TYPE_CHECKING:
     from cubbyhole.client.messages import Message, Progress
 
 
-class Client:
-    """Asks one server. May be used by several threads.
+class Client(Asker):
+    """Asks one server. May be used by several threads. Arguments are `asking.Asker`'s."""
 
-    Args:
-        url: Of the server, e.g. "http://127.0.0.1:8000".
-        api_key: Sent as X-API-Key.
-        timeout_s: Of a whole request, its retries and the pauses between them included; inf: none.
-        retries: Further attempts after the first: after 429, 503 and broken connections, as long as time is left.
-        idempotent: Running a request twice does no harm. False: nothing is sent again that the server may have run.
-
-    Raises:
-        ClientError: httpx is not installed.
-    """
-
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8000",
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 30.0,
-        retries: int = 2,
-        idempotent: bool = True,
-    ) -> None:
-        self.timeout_s = timeout_s
-        self._policy = RetryPolicy(retries=retries, idempotent=idempotent)
-        self._chance = random.Random()  # noqa: S311  (pauses are no secret)
-        self._httpx = httpx_or_explain()
-        headers = {} if api_key is None else {"X-API-Key": api_key}
-        self._http = self._httpx.Client(base_url=url, headers=headers, timeout=None)
+    kind = "Client"
 
     def __enter__(self) -> Self:
         """Be open."""
@@ -116,17 +96,15 @@ class Client:
 
     def lines(self, value: Any = None, path: str = "/predict", **wish: Any) -> Iterator[str]:
         """As `stream`, line by line: for streams of JSON lines, and of server-sent events."""
-        rest = b""
+        lines = Lines()
         for chunk in self.stream(value, path, **wish):
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from (line.decode(errors="replace") for line in whole)
-        if rest:
-            yield rest.decode(errors="replace")
+            yield from lines.add(chunk)
+        yield from lines.end()
 
     def healthy(self) -> bool:
         """Ask whether the server is there and ready."""
         try:
-            return bool(self._http.get("/health", timeout=5.0).status_code == 200)
+            return bool(self._http.get(HEALTH, timeout=QUICK_S).status_code == 200)
         except self._httpx.HTTPError:
             return False
 
@@ -138,44 +116,26 @@ class Client:
             ServerUnreachable: it cannot be reached.
         """
         try:
-            answer = self._http.delete(f"/requests/{request_id}", timeout=5.0)
+            answer = self._http.delete(f"/requests/{request_id}", timeout=QUICK_S)
         except self._httpx.HTTPError as error:
             raise broken(error, 1) from error
-        if answer.status_code >= 400:
-            raise answer_error(answer.status_code, answer.content, answer.headers, 1)
-
-    def _message(self, value: Any, path: str, wish: dict[str, Any]) -> Message:
-        timeout_s = wish.pop("timeout_s", None)
-        if timeout_s is None and not math.isinf(self.timeout_s):
-            timeout_s = self.timeout_s
-        return make_message(value, Wish(path=path, timeout_s=timeout_s, **wish))
+        check_answer(answer)
 
     @contextmanager
     def _answered(self, message: Message, progress: Progress | None) -> Iterator[Any]:
         """Send until there is an answer below 400; its body is not read yet."""
-        attempts = Attempts(self._policy, message.timeout_s, self._chance)
+        attempts = self._attempts(message)
         while True:
-            request = self._http.build_request(
-                "POST",
-                message.path,
-                timeout=attempts.begin(),
-                content=message.pieces(progress),
-                headers=message.headers,
-            )
+            request = self._request(message, attempts, message.pieces(progress))
             try:
                 answer = self._http.send(request, stream=True)
                 if answer.status_code < 400:
                     break
                 answer.read()
             except self._httpx.HTTPError as error:
-                connected = not isinstance(error, self._httpx.ConnectError)
-                time.sleep(attempts.after_break(error, connected=connected))
+                time.sleep(self._pause_after_break(error, attempts))
                 continue
-            time.sleep(
-                attempts.after_refusal(
-                    answer_error(answer.status_code, answer.content, answer.headers, attempts.made)
-                )
-            )
+            time.sleep(pause_after_refusal(answer, attempts))
         try:
             yield answer
         finally:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -42,9 +43,12 @@ _PASSED = (
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    415: grpc.StatusCode.INVALID_ARGUMENT,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     499: grpc.StatusCode.CANCELLED,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -82,6 +86,7 @@ class Inference:
     def __init__(self, desk: Desk, is_ready: Callable[[], bool]) -> None:
         self._desk = desk
         self._is_ready = is_ready
+        self._passed = frozenset((*_PASSED, desk.settings.client_key))
         self._models = {
             lit_api.spec.name: Model(desk, number, lit_api.spec)
             for number, lit_api in enumerate(desk.lit_apis)
@@ -164,20 +169,27 @@ class Inference:
         headers = {
             name: value
             for name, value in context.invocation_metadata() or ()
-            if name in _PASSED and isinstance(value, str)
+            if name in self._passed and isinstance(value, str)
         }
         headers |= {"content-type": "application/octet-stream", HEADER: str(head_bytes)}
         left_s = context.time_remaining()
         if left_s is not None and "x-request-timeout" not in headers:
             headers["x-request-timeout"] = f"{max(left_s, 0.001):.3f}"
         # A client that cancels has this task cancelled, and the lane takes the request back.
-        question = Question(model.path, b"".join(parts), headers)
+        client = (_address_of(context.peer()), 0)
+        question = Question(model.path, b"".join(parts), headers, {"client": client})
         answered = await call(model.lane, question, asyncio.Event())
         if answered is None:
             raise Refused(499, "The client left.")
         if answered.status != 200:
             raise Refused(answered.status, _text_of(answered.body))
         return answer_of(answered.body, int(answered.headers[HEADER]))
+
+
+def _address_of(peer: str) -> str:
+    """Return a peer's address as HTTP's clients have it: "ipv4:127.0.0.1:50123" and "ipv6:%5B::1%5D:50123" without kind and port."""
+    host, _, _ = unquote(peer).partition(":")[2].rpartition(":")
+    return host.strip("[]") or peer
 
 
 def _text_of(body: Any) -> str:

@@ -71,6 +71,7 @@ class Counter:
         self._lanes: dict[str, Lane] = {}
         self._connections: set[_Connection] = set()
         self._limit_bytes = 0
+        self.passed: frozenset[str] = frozenset(_HEADERS)
 
     def open(self, desk: Desk, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to take connections in this front."""
@@ -79,6 +80,7 @@ class Counter:
         settings = desk.settings
         self._limit_bytes = settings.max_payload_bytes or settings.arena_bytes
         kind = kind_of_lane(settings, by_http=False, read_meta=handed_meta)
+        self.passed = frozenset((*_HEADERS, settings.client_key))
         for number, endpoint in enumerate(settings.endpoints):
             lit_api = desk.lit_apis[number]
             if not endpoint.stream and lit_api.spec is None and is_guarded(lit_api):
@@ -119,22 +121,23 @@ class Counter:
             return
         peer.setblocking(False)
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(raw)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
         if uid not in {0, os.geteuid()} or len(self._connections) >= MOST_CONNECTIONS:
             logger.debug("local client refused: uid=%d connections=%d", uid, len(self._connections))
             peer.close()
             return
-        self._connections.add(_Connection(self, peer, loop))
+        self._connections.add(_Connection(self, peer, pid, loop))
 
 
 class _Connection:
     """One client, which asks one thing at a time."""
 
     def __init__(
-        self, counter: Counter, peer: socket.socket, loop: asyncio.AbstractEventLoop
+        self, counter: Counter, peer: socket.socket, pid: int, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._counter = counter
         self._peer = peer
+        self._client = (f"process {pid}", 0)  # what is an address elsewhere
         self._loop = loop
         self._left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,7 +187,7 @@ class _Connection:
                 text = f"No API at {ask.path[:200]!r} takes handed memory: streams, specs and APIs with authorize are served over HTTP."
                 await self._reply(404, "application/json", _detail(text), {})
                 return
-            answered = await call(lane, _question(ask, handed), self._left)
+            answered = await call(lane, self._question(ask, handed), self._left)
             if answered is not None:
                 await self._reply(
                     answered.status, answered.content_type, answered.body, answered.headers
@@ -217,6 +220,16 @@ class _Connection:
             check_tensor(tensor, given[2])
         return HandedMemory(os.getpid(), *given, ask.tensors, *out)
 
+    def _question(self, ask: Ask, handed: HandedMemory) -> Question:
+        passed = self._counter.passed
+        headers = {name: value for name, value in ask.headers.items() if name in passed}
+        if ask.content_type:
+            headers["content-type"] = ask.content_type
+        # What it would be as a body: arrays count for `max_queue_bytes` though they lie in their client's memory.
+        size_bytes = sum(tensor.size_bytes for tensor in ask.tensors)
+        headers["content-length"] = str(len(ask.body) + size_bytes)
+        return Question(ask.path, ask.body, headers, {"handed": handed, "client": self._client})
+
     async def _reply(
         self, status: int, content_type: str, body: Any, headers: dict[str, str]
     ) -> None:
@@ -236,13 +249,6 @@ class _Connection:
             self.close()
         finally:
             _close_all(fds)
-
-
-def _question(ask: Ask, handed: HandedMemory) -> Question:
-    headers = {name: ask.headers[name] for name in _HEADERS if name in ask.headers}
-    if ask.content_type:
-        headers["content-type"] = ask.content_type
-    return Question(ask.path, ask.body, headers, {"handed": handed})
 
 
 def handed_meta(scope: Any, noted: frozenset[bytes]) -> Any:

@@ -17,6 +17,7 @@ import msgspec
 
 from cubbyhole.core.entries import RequestMeta
 from cubbyhole.core.errors import EntryTooLarge, PayloadTooLarge
+from cubbyhole.front.straight import straight_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -158,8 +159,9 @@ async def read_body(
 ) -> Buffer:
     """Read a body that did not come whole with the first message.
 
-    A large one goes straight into a reservation of the channel, so that it is copied once, and all bodies under way together take
-    no more memory than the channel has. One without a length (chunked) grows from reservation to reservation.
+    A large one goes straight into a reservation of the channel, so that it is copied once, where possible by the kernel
+    (`straight.py`). All bodies under way together take no more memory than the channel has. One without a length (chunked) grows
+    from reservation to reservation.
 
     Args:
         first: The first `http.request` message.
@@ -192,6 +194,11 @@ async def read_body(
             start = end
             if not more:
                 break
+            straight = straight_from(receive, scope, size_bytes - start)
+            if straight is not None:
+                if not await straight.fill(view, start):
+                    raise ClientLeft
+                return reservation
             message = await receive()
             if message["type"] != "http.request":
                 raise ClientLeft

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse
 from starlette.routing import Match
 
 from cubbyhole.core.roster import ProcessState
@@ -118,6 +119,33 @@ def add_routes(app: FastAPI, desk: Desk, guard: Callable[[Any], Callable[..., An
         _add_model_routes(app, desk, number, lit_api, guard)
     add_tools(app, desk.lit_apis, [Depends(guard(only))])
     openapi.add_models(app, list(desk.lit_apis))
+    roots = {
+        api.spec.root: api.spec.error_key for api in desk.lit_apis if hasattr(api.spec, "root")
+    }
+    if roots:
+        app.router.default = _UnknownPath(roots, app.router.default)
+
+
+class _UnknownPath:
+    """Answers 404 below a protocol's root under the key that its clients read. No route, which would stand before the user's own.
+
+    Args:
+        roots: Path -> key.
+        default: What answers elsewhere.
+    """
+
+    def __init__(self, roots: dict[str, str], default: Any) -> None:
+        self._roots = roots
+        self._default = default
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = str(scope.get("path", ""))
+        for root, key in self._roots.items():
+            if scope["type"] == "http" and path.startswith(f"{root}/"):
+                answer = JSONResponse({key: f"Nothing is served at {path[:200]}."}, 404)
+                await answer(scope, receive, send)
+                return
+        await self._default(scope, receive, send)
 
 
 def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[Any]:

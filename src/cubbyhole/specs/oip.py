@@ -99,6 +99,9 @@ class OIPSpec(LitSpec):
     """
 
     error_key: ClassVar[str] = "error"
+    root: ClassVar[str] = (
+        "/v2"  # below it, what is not served is refused in the protocol's way, too
+    )
 
     def __init__(
         self,

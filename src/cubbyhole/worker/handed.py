@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 KEPT = 8  # mappings: four clients with one memory for arrays and one for answers
 KEPT_S = 10.0  # without use; then their memory is the client's alone again
+_TENSORS = frozenset(("tensor", "tensors"))
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name in DTYPE_BYTES}
 _encode = msgspec.msgpack.Encoder().encode
 _HANDED_META = _encode(ResultMeta(CONTENT_TYPE))
@@ -81,7 +82,11 @@ class Memories:
         return self._arrays(handed)
 
     def _arrays(self, handed: HandedMemory) -> Any:
-        memory = self._map(handed.pid, handed.fd, handed.inode, writable=False)
+        if self._asked in _TENSORS:
+            # torch cannot be kept from writing: what is written goes to pages of this request's own. So this mapping is not kept.
+            memory = _map_descriptor(handed.pid, handed.fd, handed.inode, mmap.ACCESS_COPY)
+        else:
+            memory = self._map(handed.pid, handed.fd, handed.inode, writable=False)
         found: dict[str, Any] = {}
         for tensor in handed.tensors:
             check_tensor(tensor, len(memory))
@@ -103,7 +108,8 @@ class Memories:
         known = self._kept.pop((inode, writable), None)
         if known is None:
             self.expire(now_s)
-            known = (_map_descriptor(pid, fd, inode, writable=writable), now_s)
+            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+            known = (_map_descriptor(pid, fd, inode, access), now_s)
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]  # unmapped when its last array is gone
         self._kept[inode, writable] = (known[0], now_s)
@@ -135,8 +141,8 @@ class Memories:
         return Result(write_body(name, arrays[""] if name == "npy" else arrays))
 
 
-def _map_descriptor(pid: int, fd: int, inode: int, *, writable: bool) -> mmap.mmap:
-    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+def _map_descriptor(pid: int, fd: int, inode: int, access: int) -> mmap.mmap:
+    flags = (os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY) | os.O_CLOEXEC
     try:
         own = os.open(f"/proc/{pid}/fd/{fd}", flags)
     except OSError as error:
@@ -149,7 +155,6 @@ def _map_descriptor(pid: int, fd: int, inode: int, *, writable: bool) -> mmap.mm
             raise MalformedBody("Handed memory was taken back before it was read.")
         if size_bytes == 0:
             raise MalformedBody("Handed memory is empty.")
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         return mmap.mmap(own, size_bytes, access=access)
     except (OSError, ValueError) as error:
         raise MalformedBody(f"Handed memory cannot be mapped: {error}.") from error
