@@ -6,8 +6,6 @@ Prints one JSON object: crash point -> what was wrong (empty: nothing).
 
 from __future__ import annotations
 
-import contextlib
-import json
 import multiprocessing
 import select
 import sys
@@ -27,7 +25,7 @@ from crash_scene import (
     failed_otherwise,
     fill_arena,
     left_over,
-    report,
+    report_all,
     steady_worker,
 )
 
@@ -38,6 +36,8 @@ from cubbyhole.core.entries import RequestEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from crash_scene import Scene
 
 INLINE, BLOCK, RUN = 10, 5_000, 400_000
 ALL = (INLINE, BLOCK, RUN)
@@ -183,7 +183,7 @@ def settle_front(channel: SharedMemoryChannel) -> list[str]:
     return wrong + end_of(channel, again)
 
 
-def scenes(context: Any) -> Iterator[tuple[str, Any]]:
+def scenes(context: Any) -> Iterator[Scene]:
     for points, play, who in (
         (SUBMIT_POINTS, front_dies, "front"),
         (SERVED_POINTS, reader_dies, "front that reads"),
@@ -207,14 +207,7 @@ def scenes(context: Any) -> Iterator[tuple[str, Any]]:
 def main() -> None:
     if not _entries.CRASH_POINTS:
         raise SystemExit("this build has no crash points")
-    context = multiprocessing.get_context("fork")  # the children need nothing of their own
-    found: dict[str, list[str]] = {}
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    for name, (play, arguments, how) in scenes(context):
-        if wanted in name:
-            report(found, name, lambda p=play, a=arguments, h=how: p(*a, **h))
-    with contextlib.suppress(BrokenPipeError):
-        json.dump(found, sys.stdout)
+    report_all(scenes(multiprocessing.get_context("fork")), sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Prints one JSON object: what happened -> what was wrong (empty: nothing). crash_
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 import time
@@ -22,7 +21,7 @@ from crash_scene import (
     end_of,
     failed_otherwise,
     go_on,
-    report,
+    report_all,
     stopped,
 )
 
@@ -30,6 +29,8 @@ from cubbyhole._native import _entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from crash_scene import Scene
 
     from cubbyhole.channels.shm import SharedMemoryChannel
 
@@ -207,7 +208,7 @@ def declared_dead_while_it_claims(context: Any, size: int) -> list[str]:
     return wrong + end_of(channel, front)
 
 
-def scenes(context: Any) -> Iterator[tuple[str, Any]]:
+def scenes(context: Any) -> Iterator[Scene]:
     for size in (INLINE, BLOCK, RUN):
         for what in LENT:
             for after in ("it dies", "another front sits there", "it lives"):
@@ -240,13 +241,7 @@ def scenes(context: Any) -> Iterator[tuple[str, Any]]:
 def main() -> None:
     if not _entries.CRASH_POINTS:
         raise SystemExit("this build has no crash points")
-    context = multiprocessing.get_context("fork")
-    found: dict[str, list[str]] = {}
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    for name, (play, arguments, how) in scenes(context):
-        if wanted in name:
-            report(found, name, lambda p=play, a=arguments, h=how: p(*a, **h))
-    json.dump(found, sys.stdout)
+    report_all(scenes(multiprocessing.get_context("fork")), sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Run against a build with crash points only, so nothing here is a test by itself.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -20,10 +21,12 @@ from cubbyhole.core.entries import Chunk, Failure, RequestEntry, Result
 from cubbyhole.core.errors import ChannelError, StaleOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cubbyhole.channels.base import FrontPort, WorkerPort
     from cubbyhole.channels.shm import SharedMemoryChannel
+
+    Scene = tuple[str, tuple[Callable[..., list[str]], tuple[Any, ...], dict[str, Any]]]
 
 ARENA = 32 << 20
 BIG = b"B" * 60_000  # a chunk that does not fit the ring of a stream
@@ -206,10 +209,20 @@ def failed_otherwise(answered: dict[int, Any], allowed: set[str]) -> list[str]:
     return [f"failed otherwise: {failed}"] if set(failed.values()) - allowed else []
 
 
-def report(found: dict[str, list[str]], name: str, scene: Callable[[], list[str]]) -> None:
-    """Play one scene and note what was wrong with it."""
-    try:
-        found[name] = scene()
-    except ChannelError as error:
-        found[name] = [f"{type(error).__name__}: {error}"]
-    sys.stderr.write(f"{name}: {found[name] or 'nothing'}\n")  # so that a scene that hangs is known
+def report_all(scenes: Iterable[Scene], options: list[str]) -> None:
+    """Play the scenes, of whose names a part may be given; `--first`: until one goes wrong. Prints what was wrong as JSON."""
+    only = "".join(option for option in options if option != "--first")
+    found: dict[str, list[str]] = {}
+    for name, (play, arguments, how) in scenes:
+        if only not in name:
+            continue
+        try:
+            found[name] = play(*arguments, **how)
+        except ChannelError as error:
+            found[name] = [f"{type(error).__name__}: {error}"]
+        sys.stderr.write(
+            f"{name}: {found[name] or 'nothing'}\n"
+        )  # so that a scene that hangs is known
+        if found[name] and "--first" in options:
+            break
+    json.dump(found, sys.stdout)

@@ -31,9 +31,9 @@ NOT_ARMED = {  # crash points of the core that no entry meets, and why
 }
 
 
-def play(program: str, source: Path, limit_s: float, only: str = "") -> dict[str, list[str]]:
+def play(program: str, source: Path, limit_s: float, *options: str) -> dict[str, list[str]]:
     done = subprocess.run(
-        [sys.executable, str(HERE / program), only],
+        [sys.executable, str(HERE / program), *options],
         env={**os.environ, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
@@ -174,4 +174,4 @@ def test_the_crash_test_fails_without(
         (native / file).write_text(text.replace(code, without))
 
     made = build(tmp_path, take_out, CUBBYHOLE_CRASH_POINTS="1")
-    assert wrong_of(play(program, made, 1500, only)) != {}
+    assert wrong_of(play(program, made, 1500, "--first", only)) != {}
