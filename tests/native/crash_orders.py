@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     from cubbyhole.channels.shm import SharedMemoryChannel
 
-# Where a worker gives a front its bit -> where it stops before, the number of the entry that leads there.
+# What a worker gives a front its bit in -> where it stops before, the number of the entry that leads there, a point soon after.
 LENDING = 79
 LENT = {
-    "a result": (9, 1),
-    "a stream": (10, 2),
-    "the first chunk outside of its ring": (80, 4),
-    "a later chunk outside of its ring": (80, 2),
+    "a result": (9, 1, 6),
+    "a stream": (10, 2, 12),
+    "the first chunk outside of its ring": (80, 4, 11),
+    "a later chunk outside of its ring": (80, 2, 11),
 }
 ARMED = {LENDING, 4, 65, 76}
 
@@ -65,10 +65,11 @@ def kill(child: Any) -> None:
 
 def front_then_worker(context: Any, what: str, size: int, *, after: str) -> list[str]:
     """A front dies while a worker is about to lend it a block; then the worker dies, or finds out, or is waited for."""
-    stop_at, number = LENT[what]
+    stop_at, number, soon = LENT[what]
     channel = new_channel()
     front = started(context, reading_front, channel, number, size)
-    dies = 0 if after == "it lives" else LENDING
+    # At the point soon after it dies with the entry that it has next: it must have noticed before.
+    dies = {"it lives": 0, "it dies soon after": soon}.get(after, LENDING)
     worker = started(context, armed_worker, channel, stop_at, dies, size)
     if wrong := stopped(worker, f"point {stop_at}"):
         return wrong
@@ -80,7 +81,7 @@ def front_then_worker(context: Any, what: str, size: int, *, after: str) -> list
     go_on(worker)
     answered: dict[int, Any] = {}
     if dies:
-        wrong = died(worker, f"point {LENDING}")
+        wrong = died(worker, f"point {dies}")
     else:
         answered = collect_for(other, wanted, time.monotonic() + 15)
         kill(worker)
@@ -211,7 +212,7 @@ def declared_dead_while_it_claims(context: Any, size: int) -> list[str]:
 def scenes(context: Any) -> Iterator[Scene]:
     for size in (INLINE, BLOCK, RUN):
         for what in LENT:
-            for after in ("it dies", "another front sits there", "it lives"):
+            for after in ("it dies", "it dies soon after", "another front sits there", "it lives"):
                 name = f"a front dies before it is lent {what}, {size} bytes, {after}"
                 how = {"after": after}
                 yield name, (front_then_worker, (context, what, size), how)
