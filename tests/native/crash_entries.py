@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from crash_scene import (
+from tests.native.crash_scene import (
     ARENA,
     LIFTS,
     SITTING_DOWN,
@@ -37,7 +37,7 @@ from cubbyhole.core.entries import RequestEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from crash_scene import Scene
+    from tests.native.crash_scene import Scene
 
 INLINE, BLOCK, RUN = 10, 5_000, 400_000
 ALL = (INLINE, BLOCK, RUN)

@@ -16,9 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HERE = Path(__file__).parent
-NATIVE = HERE.parents[1] / "src" / "cubbyhole" / "_native"
-DEATHS, ORDERS = "crash_entries.py", "crash_orders.py"
+ROOT = Path(__file__).resolve().parents[2]
+NATIVE = ROOT / "src" / "cubbyhole" / "_native"
+DEATHS, ORDERS = "tests.native.crash_entries", "tests.native.crash_orders"
 NOT_ARMED = {  # crash points of the core that no entry meets, and why
     **dict.fromkeys(
         (20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 31, 32, 40, 41, 42, 43, 50),
@@ -33,7 +33,8 @@ NOT_ARMED = {  # crash points of the core that no entry meets, and why
 
 def play(program: str, source: Path, limit_s: float, *options: str) -> dict[str, list[str]]:
     done = subprocess.run(
-        [sys.executable, str(HERE / program), *options],
+        [sys.executable, "-m", program, *options],
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
@@ -72,9 +73,11 @@ def test_every_crash_point_of_the_core_is_armed_for_entries_or_said_not_to_be() 
 
 
 def armed() -> set[int]:
-    asked = "import crash_entries as c, crash_orders as o; print(*c.ARMED | o.ARMED)"
+    asked = (
+        "from tests.native import crash_entries as c, crash_orders as o; print(*c.ARMED | o.ARMED)"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", asked], cwd=HERE, capture_output=True, text=True, check=True
+        [sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return {int(point) for point in done.stdout.split()}
 
