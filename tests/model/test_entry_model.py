@@ -46,6 +46,7 @@ SHORT_SEARCHES = {
 LONG_SEARCHES = {
     "two workers die of one entry": "WORKER_DEATHS=2 RETRY ENTRIES=1",
     "a front and a worker die": "FRONT_DEATHS=1 WORKER_DEATHS=1 ENTRIES=1",
+    "a front and a worker die in a stream": "FRONT_DEATHS=1 WORKER_DEATHS=1 STREAM ENTRIES=1",
     "a front dies while its entry is cancelled": "FRONT_DEATHS=1 CANCEL",
     "a worker is declared dead, goes on, and another one dies": "LATE RETRY WORKER_DEATHS=1 ENTRIES=1",
 }
