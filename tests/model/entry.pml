@@ -87,6 +87,7 @@ byte request;                           // words of the slot
 bit ready, attention, rung, bell;       // hints; the front's doorbell
 byte epoch[PLACES];                     // places: epoch,
 byte sits[PLACES];                      // and which instance sits there
+byte lent[PLACES];                      // a block that its process is about to give a front: intent[0] of cbh_place
 byte holders[BLOCKS + 1];               // blocks; 0: no block
 byte made_for[BLOCKS + 1];              // ghost: generation + 1 that its bytes belong to
 bit dead[INSTANCES + 1];                // killed
@@ -254,6 +255,21 @@ proctype front(byte me; byte my_epoch) {
 #define OWNED(now) (OWNER(now) == OWNER(claim) && (PHASE(now) == CLAIMED || PHASE(now) == STREAMING))
 #endif
 
+// cbh_lend: the note, the bit, the look. Whoever reclaims a front moves its slot on and then sweeps its bits.
+inline lend(b) {
+#ifndef M_NO_NOTE_OF_WHAT_IS_LENT
+  lent[place] = b;
+#endif
+  hold(b, BIT(FRONT));
+#ifndef M_NO_LOOK_AFTER_LENDING
+  if
+  :: OWNED(state)
+  :: !OWNED(state) -> drop(b, BIT(FRONT)); lent[place] = 0; goto stale
+  fi;
+#endif
+  lent[place] = 0
+}
+
 inline put_chunk() {                    // cbh_stream_put, the first time
   if :: OWNED(state) && MINE(place, my_epoch) :: else -> goto stale fi;
   alloc(ring, place, GENERATION(claim));                      // open_ring
@@ -261,7 +277,7 @@ inline put_chunk() {                    // cbh_stream_put, the first time
   :: atomic { stream == TAGGED(LIFE(claim), 0) -> stream = TAGGED(LIFE(claim), ring) }
   :: stream != TAGGED(LIFE(claim), 0) -> drop(ring, BIT(place)); ring = 0; goto stale
   fi;
-  hold(ring, BIT(FRONT));
+  lend(ring);
   do                                    // enter_streaming
   :: atomic { OWNER(state) == OWNER(claim) && PHASE(state) == CLAIMED -> state = WITH(state, STREAMING); entered = 1 }; break
   :: OWNER(state) != OWNER(claim) || PHASE(state) != CLAIMED -> goto stale
@@ -291,7 +307,7 @@ inline publish() {                      // cbh_result_make, cbh_publish
   before = 0;
 #ifndef M_HOLD_BEFORE_THE_WORD
 #ifndef M_NO_BIT_FOR_THE_FRONT
-  hold(block, BIT(FRONT));
+  lend(block);
 #endif
 #endif
   if
@@ -426,12 +442,17 @@ inline reclaim_worker() {               // reclaim_slot, of a dead worker
       ready = 1;
 #endif
       break
-    :: PHASE(seen) != READY && (PLACE(seen) != place || !GONE(seen)) -> break
-    :: OVER(seen) && PLACE(seen) == place && GONE(seen) ->
+#ifdef M_EXPIRED_UNANNOUNCED
+    :: OVER(seen) && PLACE(seen) != place -> break
+    :: OVER(seen) && PLACE(seen) == place ->
+#else
+    :: OVER(seen) ->                    // whoever ended it: an expired one names no worker
+#endif
 #ifndef M_FINISHED_UNANNOUNCED
       announce();
 #endif
       break
+    :: PHASE(seen) != READY && !OVER(seen) && (PLACE(seen) != place || !GONE(seen)) -> break
     :: (PHASE(seen) == CLAIMED || PHASE(seen) == STREAMING) && PLACE(seen) == place && GONE(seen) ->
 #ifndef M_FORGET_BEFORE_TAKING
       if                                // takes it: whoever had it cannot publish, nor give it back, any more
@@ -492,6 +513,12 @@ again:
   if :: place == FRONT -> reclaim_front() :: else -> reclaim_worker() fi;
   MAY_DIE;
   seen = 0;
+  if                                    // take_back: of who has ended only
+  :: atomic { dead[who] && lent[place] -> drop(lent[place], BIT(FRONT)) };
+    MAY_DIE;
+    lent[place] = 0
+  :: else
+  fi;
 #ifdef M_SWEEP_WHILE_IT_RUNS
   d_step { for (b : 1 .. BLOCKS) { drop(b, BIT(place)) }; b = 0 };
 #endif
@@ -548,9 +575,7 @@ init {
     assert(PHASE(state) == FREE);
     byte b;
     for (b : 1 .. BLOCKS) {
-      // Known: if a front is reaped, and then a worker dies, in the middle of one publish, its block keeps the front's bit
-      // until that place is swept again. docs/design/entry-life.md
-      assert(holders[b] == 0 || (FRONT_DEATHS && WORKER_DEATHS && holders[b] == BIT(FRONT)))
+      assert(holders[b] == 0)
     }
   }
 }

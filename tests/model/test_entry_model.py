@@ -33,6 +33,7 @@ SHORT_SEARCHES = {
     "streamed and cancelled": "STREAM CANCEL",
     "a worker dies, the entry is run again, the next one as well": "WORKER_DEATHS=1 RETRY",
     "a worker dies while the entry is cancelled": "WORKER_DEATHS=1 CANCEL ENTRIES=1",
+    "a worker dies while the entry expires": "WORKER_DEATHS=1 EXPIRE ENTRIES=1",
     "a worker dies in a stream": "WORKER_DEATHS=1 STREAM RETRY ENTRIES=1",
     "a worker dies, then whoever reclaims": "WORKER_DEATHS=1 RECLAIM_DEATHS=1 RETRY ENTRIES=1",
     "a front dies, its place is taken again": "FRONT_DEATHS=1",
@@ -45,6 +46,7 @@ SHORT_SEARCHES = {
 LONG_SEARCHES = {
     "two workers die of one entry": "WORKER_DEATHS=2 RETRY ENTRIES=1",
     "a front and a worker die": "FRONT_DEATHS=1 WORKER_DEATHS=1 ENTRIES=1",
+    "a front and a worker die in a stream": "FRONT_DEATHS=1 WORKER_DEATHS=1 STREAM ENTRIES=1",
     "a front dies while its entry is cancelled": "FRONT_DEATHS=1 CANCEL",
     "a worker is declared dead, goes on, and another one dies": "LATE RETRY WORKER_DEATHS=1 ENTRIES=1",
 }
@@ -58,6 +60,9 @@ PROTECTIONS = {
     "M_FINISHED_UNANNOUNCED": "WORKER_DEATHS=1 ENTRIES=1",
     "M_NO_SWEEP": "WORKER_DEATHS=1 ENTRIES=1",
     "M_NO_RING_AFTER_DEATH": "WORKER_DEATHS=1 ENTRIES=1",
+    "M_EXPIRED_UNANNOUNCED": "WORKER_DEATHS=1 EXPIRE ENTRIES=1",
+    "M_NO_NOTE_OF_WHAT_IS_LENT": "FRONT_DEATHS=1 WORKER_DEATHS=1 ENTRIES=1",
+    "M_NO_LOOK_AFTER_LENDING": "FRONT_DEATHS=1 WORKER_DEATHS=1 ENTRIES=1",
     "M_HOLD_BEFORE_THE_WORD": "WORKER_DEATHS=1 ENTRIES=1",
     "M_RUNG_AFTER_THE_LOOK": "STREAM",
     "M_NO_BIT_FOR_THE_FRONT": "ENTRIES=1",

@@ -72,24 +72,23 @@ static void collect(party *p) {
 }
 
 static void work(party *p) {
-  uint32_t slots[4];
-  uint64_t states[4], capacity;
-  int got = cbh_claim(&p->dict, (uint32_t)chance(2), (uint32_t)chance(4) + 1, slots, states);
+  cbh_claimed claims[4];
+  int got = cbh_claim(&p->dict, (uint32_t)chance(2), (uint32_t)chance(4) + 1, claims);
   for (int i = 0; i < got; i++) {
-    cbh_slot *slot = &p->dict.slots[slots[i]];
-    uint64_t at = CBH_GET(slot->body_at), ring = 0;
-    if (at && cbh_holders(&p->segment, at, &capacity) && CBH_GET(slot->body_bytes) <= capacity)
-      inside(&p->segment, p->segment.base + at, CBH_GET(slot->body_bytes));
+    uint32_t slot = claims[i].slot;
+    uint64_t state = claims[i].state, ring = 0;
+    if (claims[i].body_at) inside(&p->segment, p->segment.base + claims[i].body_at, claims[i].body_bytes);
+    if (claims[i].meta_at) inside(&p->segment, p->segment.base + claims[i].meta_at, claims[i].meta_bytes);
     if (chance(2))
       for (uint64_t n = chance(4); n > 0; n--) {
-        cbh_stream_put(&p->dict, slots[i], states[i], &ring, bytes, chance(2) ? chance(9000) : 60000, 200, bytes, chance(50));
-        cbh_stream_wants_credit(&p->dict, slots[i], states[i], ring);
+        cbh_stream_put(&p->dict, slot, state, &ring, bytes, chance(2) ? chance(9000) : 60000, 200, bytes, chance(50));
+        cbh_stream_wants_credit(&p->dict, slot, state, ring);
       }
     if (!chance(5)) continue;  // kept for ever
-    int64_t block = cbh_result_make(&p->dict, slots[i], states[i], 0, chance(2) ? 100 : 100000, bytes, chance(60), 200);
-    int code = block < 0 ? CBH_FULL : cbh_publish(&p->dict, slots[i], states[i], CBH_DONE, (uint64_t)block);
+    int64_t block = cbh_result_make(&p->dict, slot, state, 0, chance(2) ? 100 : 100000, bytes, chance(60), 200);
+    int code = block < 0 ? CBH_FULL : cbh_publish(&p->dict, slot, state, CBH_DONE, (uint64_t)block);
     if (block >= 0) cbh_drop(&p->segment, (uint64_t)block, cbh_bit(p->segment.place));
-    cbh_stream_close(&p->dict, slots[i], ring, code < 0);
+    cbh_stream_close(&p->dict, slot, ring, code < 0);
   }
 }
 
@@ -116,7 +115,7 @@ static void scribble(char *base, const cbh_header *h) {
     switch (chance(8)) {
       case 0: at = chance(sizeof *h); break;
       case 1: at = h->places_at + chance((FRONTS + WORKERS + 1) * sizeof(cbh_place)); break;
-      case 2: at = h->extents_at + chance(8 * h->extent_count); break;
+      case 2: at = h->extents_at + chance(16 * h->extent_count); break;
       case 3: at = h->holders_at + chance(8 * h->extent_count * CBH_EXTENT_BLOCKS); break;
       case 4: at = h->body_at + chance(h->body_bytes - FRONTS * SLOTS * CBH_SLOT_BYTES); break;
       case 5: at = h->arena_at + (chance(ARENA / 256) << 8) + chance(64); break;

@@ -44,39 +44,39 @@ static void *work(void *argument) {
   cbh_segment segment;
   cbh_dict dict;
   sit(&segment, &dict, FRONTS + (uint32_t)(uintptr_t)argument);
-  uint32_t slots[8];
-  uint64_t states[8];
+  cbh_claimed claims[8];
   uint64_t me = cbh_bit(segment.place);
   while (!fronts_done) {
-    int got = cbh_claim(&dict, 0, 1 + (segment.place & 3), slots, states);
+    int got = cbh_claim(&dict, 0, 1 + (segment.place & 3), claims);
     if (got < 0) die("claim", (uint64_t)-got);
     if (!got) sched_yield();
     for (int i = 0; i < got; i++) {
-      cbh_slot *slot = &dict.slots[slots[i]];
-      uint64_t id = CBH_GET(slot->id), bytes = CBH_GET(slot->body_bytes), at = CBH_GET(slot->body_at);
-      const char *body = at ? segment.base + at : slot->data + CBH_GET(slot->meta_bytes);
+      uint32_t index = claims[i].slot;
+      cbh_slot *slot = &dict.slots[index];
+      uint64_t id = CBH_GET(slot->id), bytes = claims[i].body_bytes, at = claims[i].body_at, state = claims[i].state;
+      const char *body = at ? segment.base + at : slot->data + claims[i].meta_bytes;
       if (bytes != size_of(id)) die("wrong size of entry", id);
       verify(body, bytes, 0, id);
       uint64_t ring = 0;
       if (id % 5 == 0 && bytes) {  // as a stream: chunks of a third
         for (uint64_t from = 0; from < bytes;) {
           uint64_t part = bytes / 3 + 1 < bytes - from ? bytes / 3 + 1 : bytes - from;
-          int code = cbh_stream_put(&dict, slots[i], states[i], &ring, body + from, part, 200, "meta", 4);
+          int code = cbh_stream_put(&dict, index, state, &ring, body + from, part, 200, "meta", 4);
           if (code == CBH_OK) from += part;
           else if (code != CBH_AGAIN && code != CBH_FULL) die("stream", (uint64_t)-code);
-          else if (cbh_is_cancelled(&dict, slots[i], states[i])) break;
+          else if (cbh_is_cancelled(&dict, index, state)) break;
           else sched_yield();
         }
       }
       bool stream = id % 5 == 0 && bytes;
       int64_t block;
-      while ((block = cbh_result_make(&dict, slots[i], states[i], 0, stream ? 0 : bytes, "m", 1, 200)) == CBH_FULL)
+      while ((block = cbh_result_make(&dict, index, state, 0, stream ? 0 : bytes, "m", 1, 200)) == CBH_FULL)
         atomic_fetch_add(&refused, 1), sched_yield();
       if (block < 0) die("result", (uint64_t)-block);
       if (!stream && bytes) memcpy(segment.base + block + CBH_RESULT_HEADER, body, bytes);
-      if (cbh_publish(&dict, slots[i], states[i], CBH_DONE, (uint64_t)block) != CBH_OK) die("publish", id);
+      if (cbh_publish(&dict, index, state, CBH_DONE, (uint64_t)block) != CBH_OK) die("publish", id);
       cbh_drop(&segment, (uint64_t)block, me);
-      cbh_stream_close(&dict, slots[i], ring, false);
+      cbh_stream_close(&dict, index, ring, false);
       if (at) cbh_drop(&segment, at, me);
     }
   }

@@ -81,6 +81,7 @@ CHECKS = {
 
 @needs_gcc
 @pytest.mark.mutation
+@pytest.mark.timeout(1800)  # a process for each of 20,000 cases
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_scribbler_finds_what_is_not_checked(check: str, tmp_path: Path) -> None:
     file, code, without = CHECKS[check]

@@ -135,7 +135,9 @@ DEATH_WITHOUT = {
         "(int32_t)((before + effect - (uint32_t)keys) * 0)",
     ),
     "clearing all of a half taken extent": Change(
-        "cbh_heap.c", "== CBH_EXTENT_TAKING) n = CBH_EXTENT_BLOCKS;", "== CBH_EXTENT_TAKING) n = 1;"
+        "cbh_heap.c",
+        "    uint64_t used = atomic_load(&used_words(s)[extent]);",
+        "    uint64_t each, used = blocks_of(s, extent, &each);",
     ),
     "the note of what is about to be done": Change(
         "cbh_index.c", "INTENT | i << 32 | (keys & 0xffffffff)", "(keys & 0)"

@@ -62,11 +62,11 @@ ORDERINGS = {
         "cbh_dict.c",
         (
             "memory_order_release);\n  cbh_crash_here(2);\n"
-            "  atomic_fetch_or(&ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));"
+            "  atomic_fetch_or(&cbh_ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));"
         ),
         (
             "memory_order_relaxed);\n  atomic_fetch_or_explicit("
-            "&ready_words(dict, endpoint)[index / 64], 1ull << (index & 63), memory_order_relaxed);"
+            "&cbh_ready_words(dict, endpoint)[index / 64], 1ull << (index & 63), memory_order_relaxed);"
         ),
     ),
     "a chunk is read after it was written": (

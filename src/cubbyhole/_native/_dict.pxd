@@ -17,9 +17,8 @@ cdef extern from "cbh_dict.h" nogil:
     const uint32_t CBH_STREAMING, CBH_CLAIMED, CBH_DONE, CBH_FAILED, CBH_FREE, CBH_FRAME_HEAD
     const uint64_t CBH_RECHECK_NS
     ctypedef struct cbh_slot:
-        uint64_t state, id, body_at, body_bytes, meta_at, deadline_ns, received_ns, ready_ns, claimed_ns
+        uint64_t state, id, deadline_ns, received_ns, ready_ns, claimed_ns
         uint64_t first_chunk_ns, done_ns, stream
-        uint32_t meta_bytes
         unsigned char attempt
         char *data
     ctypedef struct cbh_result:
@@ -55,7 +54,11 @@ cdef extern from "cbh_dict.h" nogil:
     bint cbh_result_of(const cbh_dict *d, uint32_t slot, uint64_t state, uint64_t *block, cbh_result *result)
     void cbh_slot_free(cbh_dict *d, uint32_t slot, uint64_t state, bint kept, uint64_t now)
     int cbh_cancel(cbh_dict *d, uint64_t id, bint overdue)
-    int cbh_claim(cbh_dict *d, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states)
+    ctypedef struct cbh_claimed:
+        uint64_t state, body_at, body_bytes, meta_at
+        uint32_t slot, meta_bytes
+    int cbh_claim(cbh_dict *d, uint32_t endpoint, uint32_t max, cbh_claimed *claimed)
+    bint cbh_claim_stands(const cbh_dict *d, const cbh_claimed *claimed)
     bint cbh_listen(cbh_dict *d, uint32_t endpoint)
     void cbh_stop_listening(cbh_dict *d, uint32_t endpoint)
     int64_t cbh_result_make(cbh_dict *d, uint32_t slot, uint64_t state, uint64_t block, uint64_t body_bytes,

@@ -8,6 +8,8 @@ KIND_DICTIONARY: int
 PLACES: int
 CODES: dict[str, int]
 
+def arm_crash_point(point: int) -> None: ...
+
 class CoreError(Exception):
     code: int
     name: str

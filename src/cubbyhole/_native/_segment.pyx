@@ -9,6 +9,23 @@ import os
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+cdef extern from *:
+    """
+    #ifdef CBH_CRASH_POINTS
+    extern int cbh_crash_armed;
+    static void arm_crash(int point) { cbh_crash_armed = point; }
+    #else
+    static void arm_crash(int point) { (void)point; }
+    #endif
+    """
+    void arm_crash(int point)
+
+
+def arm_crash_point(int point):
+    """As that of `_entries`, which has a copy of the core of its own."""
+    arm_crash(point)
+
+
 KIND_ENTRIES = CBH_KIND_ENTRIES
 KIND_DICTIONARY = CBH_KIND_DICTIONARY
 PLACES = CBH_PLACES

@@ -84,8 +84,11 @@ void cbh_announce(cbh_dict *dict, uint32_t slot) {
   uint64_t bit = 1ull << (slot & 63);
   // A bit that is set already has not been looked at, and whoever set it has rung.
   if (atomic_fetch_or(&dict->attention[slot / 64], bit) & bit) return;
+  cbh_crash_here(17);
   // SYNC(front-rung): pairs with the exchange in cbh_drain(); both are read-modify-writes of one word.
-  if (atomic_exchange(&dict->segment->places[front].rung, 1) == 0) ring(dict, front);
+  if (atomic_exchange(&dict->segment->places[front].rung, 1) != 0) return;
+  cbh_crash_here(18);
+  ring(dict, front);
 }
 
 // One bell for a burst: the worker that comes wakes the next one itself if there is more (cbh_claim). Ringing for every
@@ -97,6 +100,7 @@ void cbh_wake_worker(cbh_dict *dict, uint32_t endpoint) {
   atomic_thread_fence(memory_order_seq_cst);
   uint64_t sleepers = atomic_load_explicit(&e->asleep, memory_order_relaxed);
   if (!sleepers || atomic_exchange(&e->woken, 1)) return;
+  cbh_crash_here(19);
   for (; sleepers; sleepers &= sleepers - 1) {
     uint32_t place = (uint32_t)__builtin_ctzll(sleepers);
     uint64_t bit = 1ull << place;
@@ -238,6 +242,7 @@ uint32_t cbh_drain(cbh_dict *dict, uint32_t *slots, uint32_t max) {
     for (uint64_t bits = atomic_exchange(&dict->attention[w], 0); bits; bits &= bits - 1)
       slots[count++] = w * 64 + (uint32_t)__builtin_ctzll(bits);
   }
+  if (count) cbh_crash_here(70);
   return count;
 }
 
@@ -259,9 +264,11 @@ void cbh_slot_free(cbh_dict *dict, uint32_t index, uint64_t state, bool kept, ui
   cbh_segment *s = dict->segment;
   uint64_t mine = cbh_bit(s->place), body = CBH_GET(slot->body_at), meta = CBH_GET(slot->meta_at);
   uint64_t result = kept ? 0 : cbh_untag(CBH_GET(slot->result), state);
+  cbh_crash_here(71);
   // FREE before the blocks are given up, so that an observer that copied a block's next content notices.
   CBH_SET(slot->state, cbh_make_state(cbh_generation_of(state) + 1, s->epoch, s->place, 0, CBH_FREE));
   atomic_thread_fence(memory_order_release);
+  cbh_crash_here(72);
   if (body) cbh_drop(s, body, mine);
   if (meta) cbh_drop(s, meta, mine);
   if (result) cbh_drop(s, result, mine);
@@ -284,12 +291,14 @@ int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue) {
       if (cbh_phase_of(state) == CBH_READY) {
         // SYNC(request-ready): the same word that a worker claims by; one of the two compare-and-swaps wins.
         if (!atomic_compare_exchange_strong(&slot->state, &state, cbh_with_phase(state, CBH_WRITING))) continue;
+        cbh_crash_here(73);
         atomic_fetch_and(&cbh_ready_words(dict, CBH_GET(slot->endpoint) % dict->endpoints)[i / 64], ~(1ull << (i & 63)));
         cbh_count(dict->segment, CBH_N_CANCELLED, 1);
         cbh_slot_free(dict, (uint32_t)i, state | flags, false, cbh_now_ns());
         return CBH_OK;
       }
       if (!atomic_compare_exchange_strong(&slot->state, &state, state | flags)) continue;
+      cbh_crash_here(74);
       cbh_count(dict->segment, CBH_N_CANCELLED, 1);
       if (cbh_phase_of(state) >= CBH_DONE) cbh_announce(dict, (uint32_t)i);  // the next drain frees it
       else if (cbh_phase_of(state) == CBH_STREAMING) ring(dict, cbh_place_of(state));  // it may wait for credit
@@ -305,6 +314,7 @@ bool cbh_fail(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t flag, uin
   cbh_slot *slot = &dict->slots[index];
   uint64_t failed = cbh_with_phase(state | (uint64_t)flag << 8, CBH_FAILED);
   if (!atomic_compare_exchange_strong(&slot->state, &state, failed)) return false;
+  cbh_crash_here(75);
   CBH_SET(slot->done_ns, cbh_now_ns());
   atomic_fetch_add_explicit(&dict->segment->places[by].counters[CBH_N_FAILED], 1, memory_order_relaxed);
   cbh_announce(dict, index);
@@ -323,6 +333,7 @@ static void give_back(cbh_dict *dict, uint32_t index, uint64_t mine) {
       if (cbh_fail(dict, index, now, CBH_DIED, dict->segment->place)) return;
       now = atomic_load(&slot->state);
     } else if (atomic_compare_exchange_strong(&slot->state, &now, ready)) {
+      cbh_crash_here(76);
       uint32_t endpoint = CBH_GET(slot->endpoint) % dict->endpoints;
       atomic_fetch_or(&cbh_ready_words(dict, endpoint)[index / 64], 1ull << (index & 63));
       cbh_wake_worker(dict, endpoint);
@@ -332,11 +343,11 @@ static void give_back(cbh_dict *dict, uint32_t index, uint64_t mine) {
 }
 
 // Makes a ready slot ours. Our bit goes into the request's block before the claim: after it, the front may be reaped.
-static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t now, uint64_t *claimed) {
+static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t now, cbh_claimed *claimed) {
   cbh_slot *slot = &dict->slots[index];
   cbh_segment *s = dict->segment;
   word_t *hint = &cbh_ready_words(dict, endpoint)[index / 64];
-  uint64_t bit = 1ull << (index & 63), me = cbh_bit(s->place), capacity;
+  uint64_t bit = 1ull << (index & 63), me = cbh_bit(s->place), body_room = 0, meta_room = 0;
   if (!(atomic_fetch_and(hint, ~bit) & bit)) return CBH_AGAIN;  // another worker was faster
   uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
   if (cbh_phase_of(state) != CBH_READY) return CBH_AGAIN;
@@ -346,10 +357,17 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
     return CBH_AGAIN;
   }
   uint64_t body = CBH_GET(slot->body_at), meta = CBH_GET(slot->meta_at);
-  word_t *holds_body = body ? cbh_holders(s, body, &capacity) : NULL;
-  if (body && (!holds_body || CBH_GET(slot->body_bytes) > capacity)) return CBH_CORRUPT;
-  word_t *holds_meta = meta ? cbh_holders(s, meta, &capacity) : NULL;
-  if (meta && (!holds_meta || CBH_GET(slot->meta_bytes) > capacity)) return CBH_CORRUPT;
+  cbh_crash_here(77);
+  *claimed = (cbh_claimed){0, body, CBH_GET(slot->body_bytes), meta, index, CBH_GET(slot->meta_bytes)};
+  word_t *holds_body = body ? cbh_holders(s, body, &body_room) : NULL;
+  word_t *holds_meta = meta ? cbh_holders(s, meta, &meta_room) : NULL;
+  if ((body && claimed->body_bytes > body_room) || (meta && claimed->meta_bytes > meta_room)) {
+    // Its front cancelled it or was reclaimed meanwhile: these words are of two entries, or the block is another one's by now.
+    // SYNC(entry-writing): the second look of a seqlock; pairs with the release fence in cbh_submit().
+    atomic_thread_fence(memory_order_acquire);
+    return CBH_GET(slot->state) == state ? CBH_CORRUPT : CBH_AGAIN;
+  }
+  cbh_crash_here(78);
   if (holds_body) atomic_fetch_or(holds_body, me);
   if (holds_meta) atomic_fetch_or(holds_meta, me);
   cbh_crash_here(4);
@@ -369,7 +387,7 @@ static int take_slot(cbh_dict *dict, uint32_t endpoint, uint32_t index, uint64_t
     return CBH_STALE;
   }
   CBH_SET(slot->claimed_ns, now);
-  *claimed = mine;
+  claimed->state = mine;
   return CBH_OK;
 }
 
@@ -399,7 +417,7 @@ static uint32_t choose(const cbh_dict *dict, uint32_t endpoint, uint32_t max, ui
   return count;
 }
 
-int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states) {
+int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, cbh_claimed *claimed) {
   cbh_segment *s = dict->segment;
   if (endpoint >= dict->endpoints) return CBH_CORRUPT;
   if (!cbh_place_mine(s)) return CBH_STALE;
@@ -414,8 +432,8 @@ int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, 
     if (!count) break;
     if (!now) now = cbh_now_ns();
     for (uint32_t i = 0; i < count; i++) {
-      int code = take_slot(dict, endpoint, wanted[i], now, &states[got]);
-      if (code == CBH_OK) slots[got++] = wanted[i];
+      int code = take_slot(dict, endpoint, wanted[i], now, &claimed[got]);
+      if (code == CBH_OK) got++;
       else if (code == CBH_AGAIN) more = true;
       else if (!got) return code;
     }
@@ -423,6 +441,12 @@ int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, 
   cbh_count(s, CBH_N_CLAIMED, got);
   if (got && more && cbh_any_ready(dict, endpoint)) cbh_wake_worker(dict, endpoint);
   return (int)got;
+}
+
+bool cbh_claim_stands(const cbh_dict *dict, const cbh_claimed *claimed) {
+  // SYNC(entry-writing): the second look of a seqlock; pairs with the release fence in cbh_submit().
+  atomic_thread_fence(memory_order_acquire);
+  return cbh_still_mine(dict, claimed->slot, claimed->state) == CBH_OK;
 }
 
 int cbh_still_mine(const cbh_dict *dict, uint32_t index, uint64_t state) {
@@ -460,6 +484,25 @@ int64_t cbh_result_make(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t
   return (int64_t)block;
 }
 
+// The front may be reclaimed at any time: its slots move on first, then its bits are swept. So the bit, then the look: if the
+// entry is ours still, the sweep is yet to come. Between the two the block is noted at our place, as nobody but us knows then
+// that the bit has come after the sweep, and is nobody's; cbh_reclaim() takes it back for us.
+bool cbh_lend(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t block) {
+  cbh_segment *s = dict->segment;
+  uint32_t front = index / dict->per_front;
+  word_t *note = &s->places[s->place].intent[0];
+  CBH_SET(*note, block | (front + 1));  // blocks begin at multiples of 256
+  cbh_hold(s, block, cbh_bit(front));
+  cbh_crash_here(79);
+  // SYNC(front-swept): both read-modify-write and load are sequentially consistent; pairs with the fence in cbh_drop_everywhere().
+  uint64_t now = atomic_load(&dict->slots[index].state);
+  bool ours = now >> 16 == state >> 16 && (cbh_phase_of(now) == CBH_CLAIMED || cbh_phase_of(now) == CBH_STREAMING);
+  if (!ours) cbh_drop(s, block, cbh_bit(front));
+  // Release: not before the drop. And before the entry's state says that the front has it, which is a release as well.
+  atomic_store_explicit(note, 0, memory_order_release);
+  return ours;
+}
+
 int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, uint64_t block) {
   cbh_slot *slot = &dict->slots[index];
   cbh_segment *s = dict->segment;
@@ -473,7 +516,7 @@ int cbh_publish(cbh_dict *dict, uint32_t index, uint64_t state, uint32_t phase, 
   if (!cbh_tags(before, state)) return CBH_STALE;
   if (!atomic_compare_exchange_strong(&slot->result, &before, cbh_tagged(state, block))) return CBH_STALE;
   cbh_crash_here(9);
-  cbh_hold(s, block, front);
+  if (!cbh_lend(dict, index, state, block)) return CBH_STALE;
   cbh_crash_here(6);
   CBH_SET(slot->done_ns, cbh_now_ns());
   uint64_t streamed = CBH_GET(slot->chunks) && phase == CBH_DONE ? CBH_GET(slot->result_bytes) : 0;

@@ -70,6 +70,11 @@ typedef struct {                             // private: the dictionary as this 
   uint32_t *free_slots, free_count, reserved;  // of a front: a stack, the hottest slot first
 } cbh_dict;
 
+typedef struct {                             // a claim: its words were read between two looks at the state, so they are of one entry
+  uint64_t state, body_at, body_bytes, meta_at;  // the claimer's bit is in both blocks
+  uint32_t slot, meta_bytes;
+} cbh_claimed;
+
 typedef struct {                             // a body or meta to be copied in, or a block that holds the body already
   const char *data;
   uint64_t bytes;
@@ -100,7 +105,9 @@ void cbh_slot_free(cbh_dict *dict, uint32_t slot, uint64_t state, bool kept, uin
 int cbh_cancel(cbh_dict *dict, uint64_t id, bool overdue);
 
 // ---- worker
-int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, uint32_t *slots, uint64_t *states);
+int cbh_claim(cbh_dict *dict, uint32_t endpoint, uint32_t max, cbh_claimed *claimed);
+// Whether what was read of the slot since the claim is this entry's: its front may be reclaimed and the slot used again.
+bool cbh_claim_stands(const cbh_dict *dict, const cbh_claimed *claimed);
 bool cbh_listen(cbh_dict *dict, uint32_t endpoint);   // false: something is ready
 void cbh_stop_listening(cbh_dict *dict, uint32_t endpoint);
 int64_t cbh_result_make(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t block, uint64_t body_bytes,
@@ -167,6 +174,8 @@ static inline _Atomic uint64_t *cbh_ready_words(const cbh_dict *dict, uint32_t e
 bool cbh_any_ready(const cbh_dict *dict, uint32_t endpoint);
 void cbh_wake_worker(cbh_dict *dict, uint32_t endpoint);
 bool cbh_fail(cbh_dict *dict, uint32_t slot, uint64_t state, uint32_t flag, uint32_t by);
+// Gives the front its bit in a block of ours, before the entry's state says so. False: the entry is not ours any more.
+bool cbh_lend(cbh_dict *dict, uint32_t slot, uint64_t state, uint64_t block);
 void cbh_announce(cbh_dict *dict, uint32_t slot);  // sets the front's attention bit and rings it if it does not look
 
 #endif

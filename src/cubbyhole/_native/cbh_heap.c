@@ -12,6 +12,7 @@ typedef _Atomic uint64_t word_t;
 
 // ------------------------------------------------------------------ words
 static word_t *extent_words(const cbh_segment *s) { return (word_t *)(s->base + s->header->extents_at); }
+static word_t *used_words(const cbh_segment *s) { return extent_words(s) + s->header->extent_count; }
 static word_t *holder_words(const cbh_segment *s, uint32_t extent) {
   return (word_t *)(s->base + s->header->holders_at) + (uint64_t)extent * CBH_EXTENT_BLOCKS;
 }
@@ -70,9 +71,11 @@ static int64_t grab(cbh_segment *s, uint32_t cls, uint32_t item) {
   word_t *holders = &holder_words(s, extent)[index];
   uint64_t free_word = 0, want = extent_word(s, cls + 1, 0);
   if (atomic_load_explicit(holders, memory_order_relaxed) != 0) return CBH_AGAIN;
+  cbh_crash_here(64);
   // SYNC(block-grabbed): pairs with the STEALING sweep in steal_extent().
   // SYNC(block-dropped): acquire, as the last reader's look at the block must be over before we write; pairs with cbh_drop().
   if (!atomic_compare_exchange_strong(holders, &free_word, me(s))) return CBH_AGAIN;
+  cbh_crash_here(65);
   if (atomic_load(&extent_words(s)[extent]) != want) {
     atomic_fetch_and(holders, ~me(s));
     return CBH_AGAIN;
@@ -134,6 +137,12 @@ static bool scan(cbh_segment *s, uint32_t cls) {
 }
 
 // ------------------------------------------------------------------ extents
+// How many words of an extent ever stood for a block: what the sweep after a death looks through. Before the extent is taken.
+static void note_used(const cbh_segment *s, uint32_t extent, uint64_t words) {
+  uint64_t before = atomic_load_explicit(&used_words(s)[extent], memory_order_relaxed);
+  while (before < words && !atomic_compare_exchange_strong(&used_words(s)[extent], &before, words)) {}
+}
+
 static bool take_extent(cbh_segment *s, uint32_t cls) {
   uint32_t count = reach(s);
   uint32_t start = (uint32_t)(atomic_load_explicit(&s->shared->extent_cursor, memory_order_relaxed) % count);
@@ -141,7 +150,9 @@ static bool take_extent(cbh_segment *s, uint32_t cls) {
     uint32_t extent = (start + k) % count;
     uint64_t word = CBH_EXTENT_FREE;
     if (atomic_load_explicit(&extent_words(s)[extent], memory_order_relaxed) != CBH_EXTENT_FREE) continue;
+    note_used(s, extent, class_blocks(cls));
     if (!atomic_compare_exchange_strong(&extent_words(s)[extent], &word, extent_word(s, cls + 1, 0))) continue;
+    cbh_crash_here(66);
     push_free(s, extent, cls);
     return true;
   }
@@ -229,7 +240,9 @@ static int64_t take_run(cbh_segment *s, uint32_t length) {
       continue;
     }
     uint64_t head = CBH_EXTENT_FREE, taking = extent_word(s, CBH_EXTENT_TAKING, length);
+    note_used(s, at, 1);
     if (!atomic_compare_exchange_strong(&words[at], &head, taking)) continue;
+    cbh_crash_here(67);
     uint32_t got = 1;
     for (; got < length; got++) {
       uint64_t tail = CBH_EXTENT_FREE;
@@ -243,7 +256,9 @@ static int64_t take_run(cbh_segment *s, uint32_t length) {
     }
     // The bit before the word says RUN: a run that nobody holds may be lifted by anybody.
     atomic_fetch_or(holder_words(s, at), me(s));
+    cbh_crash_here(68);
     atomic_store(&words[at], extent_word(s, CBH_EXTENT_RUN, length));
+    cbh_crash_here(69);
     if (s->heap.run_count == CBH_RUNS) s->heap.run_count--;  // forgotten, not lost: it is lifted when room is short
     s->heap.runs[s->heap.run_count].extent = at;
     s->heap.runs[s->heap.run_count++].length = length;
@@ -363,13 +378,13 @@ static uint32_t blocks_of(const cbh_segment *s, uint32_t extent, uint64_t *bytes
 }
 
 void cbh_drop_everywhere(cbh_segment *s, uint32_t place) {
-  uint64_t bit = cbh_bit(place), bytes;
+  uint64_t bit = cbh_bit(place);
+  atomic_thread_fence(memory_order_seq_cst);  // SYNC(front-swept): pairs with the look in cbh_lend()
   for (uint32_t extent = 0; extent < s->header->extent_count; extent++) {
     word_t *holders = holder_words(s, extent);
-    uint32_t n = blocks_of(s, extent, &bytes);
-    // Of an extent that was being taken over, only the thief knew how many blocks it had.
-    if (kind_of(atomic_load(&extent_words(s)[extent])) == CBH_EXTENT_TAKING) n = CBH_EXTENT_BLOCKS;
-    for (uint32_t i = 0; i < n; i++)
+    uint64_t used = atomic_load(&used_words(s)[extent]);
+    if (used > CBH_EXTENT_BLOCKS) used = CBH_EXTENT_BLOCKS;  // written over
+    for (uint32_t i = 0; i < used; i++)
       if (atomic_load_explicit(&holders[i], memory_order_relaxed) & bit) {
         uint64_t word = atomic_load(&holders[i]);  // STEALING stands beside one bit only: the thief's
         atomic_fetch_and(&holders[i], word & CBH_STEALING ? ~(bit | CBH_STEALING) : ~bit);

@@ -41,7 +41,8 @@ int64_t cbh_alloc(struct cbh_segment *segment, uint64_t bytes);
 _Atomic uint64_t *cbh_holders(const struct cbh_segment *segment, uint64_t offset, uint64_t *capacity_bytes);
 int cbh_hold(struct cbh_segment *segment, uint64_t offset, uint64_t bits);
 int cbh_drop(struct cbh_segment *segment, uint64_t offset, uint64_t bits);
-// Drops the bit of `place` from every block: its process is dead.
+// Drops the bit of `place` from every block: its process is dead. From every word that ever stood for a block, in fact: it may
+// have died with its hand on a block of an extent that others had lifted meanwhile.
 void cbh_drop_everywhere(struct cbh_segment *segment, uint32_t place);
 // Gives free memory back to the system; returns the bytes.
 uint64_t cbh_trim(struct cbh_segment *segment);

@@ -2,7 +2,7 @@
 //
 // The byte map of a segment. Everything that two processes share is declared here and nowhere else.
 //
-//   header | places | extent words | block holders | body (slots or buckets) | arena
+//   header | places | extent words, words used | block holders | body (slots or buckets) | arena
 //
 // Rules: offsets only, no pointer; what is read from the segment is checked before it is used as an offset, a length
 // or an index; a fact that several processes change is one atomic word. See docs/design/segment-layout.md.
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define CBH_MAGIC 0x454c4f4859424255ull  // "UBBYHOLE"
-#define CBH_LAYOUT_VERSION 2u
+#define CBH_LAYOUT_VERSION 3u
 
 #define CBH_PLACES 62u               // processes attached at once: one bit each in a block's holders, two bits are spare
 #define CBH_OBSERVER 63u             // looks, and holds nothing
@@ -60,7 +60,8 @@ enum cbh_counter {  // of each place, written by its process only
 typedef struct {
   _Alignas(64) _Atomic uint64_t word;   // who sits here
   _Atomic uint64_t start_time;          // of that process, in clock ticks since boot: a pid alone may come again
-  _Atomic uint64_t intent[3];           // what the index was about to change (cbh_index.h)
+  _Atomic uint64_t intent[3];           // what the index was about to change (cbh_index.h); [0] in a server: a block that is
+                                        // being lent to a front, and its place + 1 (cbh_lend)
   _Atomic uint32_t rung;                // 1: its doorbell was rung and it has not looked yet
   _Atomic uint32_t lingering;           // pid of who was declared dead here while it ran: it holds what it holds until it ends
   _Alignas(64) _Atomic uint64_t counters[CBH_COUNTERS];

@@ -29,6 +29,7 @@ int cbh_withdraw(cbh_dict *dict, uint64_t id) {
     // SYNC(request-ready): the same word that a worker claims by; one of the two compare-and-swaps wins. The ready hint
     // stays: a hint too many does no harm, and to clear it could take away that of the slot's next entry.
     if (!atomic_compare_exchange_strong(&slot->state, &state, next)) continue;
+    cbh_crash_here(88);
     if (ready) {
       CBH_SET(slot->done_ns, cbh_now_ns());
       // The supervisor has no place of its own to count at; workers count no cancelled ones.
@@ -51,9 +52,11 @@ int cbh_rerank(cbh_dict *dict, uint64_t id, uint64_t rank) {
   // Without taking it out of the queue for these few instructions, the slot could be claimed, answered and filled anew
   // between a look at its state and the store, which would then give the next entry this rank.
   if (!atomic_compare_exchange_strong(&slot->state, &state, held)) return CBH_STALE;
+  cbh_crash_here(86);
   CBH_SET(dict->ranks[index], rank);
   // SYNC(request-ready): release, as in cbh_submit(). It fails only if the front closed its port meanwhile.
   if (!atomic_compare_exchange_strong(&slot->state, &held, state)) return CBH_NOT_FOUND;
+  cbh_crash_here(87);
   cbh_offer(dict, (uint32_t)index);  // a worker that looked in between took the hint away
   return CBH_OK;
 }

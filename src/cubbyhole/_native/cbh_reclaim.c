@@ -62,11 +62,11 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
       set_hint(dict, index);
       return 0;
     }
-    if (cbh_place_of(state) != place || (!taken && cbh_epoch_of(state) == epoch)) return 0;
-    if (phase == CBH_DONE || phase == CBH_FAILED) {  // it may have died before it could announce
+    if (phase == CBH_DONE || phase == CBH_FAILED) {  // it may have died before it could announce; an expired one names no worker
       cbh_announce(dict, index);
       return 0;
     }
+    if (cbh_place_of(state) != place || (!taken && cbh_epoch_of(state) == epoch)) return 0;
     if (phase != CBH_CLAIMED && phase != CBH_STREAMING) return 0;
     // Taken first, by an epoch that nobody sits with: who was declared dead and runs can neither publish nor give back now.
     uint64_t ours = (state & ~(0xfffull << 24)) | epoch << 24;
@@ -75,6 +75,19 @@ static int reclaim_slot(cbh_dict *dict, uint32_t index, uint32_t place) {
     cbh_crash_here(13);
     if (settle(dict, index, ours, place)) return 1;
   }
+}
+
+// The front's bit in a block that the dead worker was about to give it (cbh_lend): set after the sweep of a front that died
+// first, it is nobody's. The worker's own bit is there until cbh_place_free(), so it is the same block still; and the entry was
+// not published, so that this front has no other right to it, nor has its successor.
+static void take_back(cbh_dict *dict, uint32_t place) {
+  cbh_segment *s = dict->segment;
+  uint64_t lent = CBH_GET(s->places[place].intent[0]), block = lent & ~0xffull, front = lent & 0xff;
+  _Atomic uint64_t *holders = block ? cbh_holders(s, block, NULL) : NULL;
+  if (!holders || front == 0 || front > dict->fronts || !(CBH_GET(*holders) & cbh_bit(place))) return;
+  cbh_drop(s, block, cbh_bit((uint32_t)front - 1));
+  cbh_crash_here(92);
+  atomic_store_explicit(&s->places[place].intent[0], 0, memory_order_release);
 }
 
 int cbh_reclaim(cbh_dict *dict, uint32_t place) {
@@ -89,7 +102,10 @@ int cbh_reclaim(cbh_dict *dict, uint32_t place) {
   for (uint32_t i = 0; i < dict->slot_count; i++) changed += reclaim_slot(dict, i, place);
   cbh_crash_here(16);
   // Declared dead while it runs: what it holds is its own until it has ended, as it may be writing there.
-  if (fenced == CBH_OK && !cbh_place_lingers(dict->segment, place)) cbh_place_free(dict->segment, place);
+  if (fenced == CBH_OK && !cbh_place_lingers(dict->segment, place)) {
+    take_back(dict, place);
+    cbh_place_free(dict->segment, place);
+  }
   _Atomic uint64_t *reclaimed = &dict->segment->places[place].counters[CBH_N_RECLAIMED];
   atomic_fetch_add_explicit(reclaimed, (uint64_t)changed, memory_order_relaxed);
   // The dead one may have said "rung" without ringing.

@@ -18,8 +18,14 @@
 #define PAGE 4096ull
 
 #ifdef CBH_CRASH_POINTS
-int cbh_crash_armed;
+int cbh_crash_armed, cbh_stop_armed;
 void cbh_crash_here(int point) {
+  if (cbh_stop_armed && cbh_stop_armed != point) return;  // no death before the stop
+  if (cbh_stop_armed) {
+    cbh_stop_armed = 0;
+    kill(getpid(), SIGSTOP);
+    return;
+  }
   if (cbh_crash_armed == point) kill(getpid(), SIGKILL);
 }
 #endif
@@ -47,7 +53,7 @@ static void lay_out(cbh_header *h, uint32_t kind, uint64_t body_bytes, uint64_t 
   h->extent_count = (uint32_t)extents;
   h->places_at = round_up(sizeof *h, PAGE);
   h->extents_at = round_up(h->places_at + CBH_PLACES * sizeof(cbh_place), PAGE);
-  h->holders_at = round_up(h->extents_at + 8 * extents, PAGE);
+  h->holders_at = round_up(h->extents_at + 16 * extents, PAGE);
   h->body_at = round_up(h->holders_at + 8 * extents * CBH_EXTENT_BLOCKS, PAGE);
   h->body_bytes = body_bytes;
   h->arena_at = round_up(h->body_at + body_bytes, CBH_EXTENT_BYTES);
@@ -192,6 +198,7 @@ static int sit_down(cbh_segment *segment, uint32_t place) {
   uint32_t epoch = (word_epoch(word) + 1) & 0xffffff;
   if (!atomic_compare_exchange_strong(&p->word, &word, place_word(epoch, CBH_PLACE_TAKING, (uint64_t)getpid())))
     return CBH_NO_PLACE;
+  cbh_crash_here(90);
   atomic_store_explicit(&p->start_time, start_time_of(getpid()), memory_order_relaxed);
   atomic_store_explicit(&p->rung, 0, memory_order_relaxed);
   for (int i = 0; i < 3; i++) atomic_store_explicit(&p->intent[i], 0, memory_order_relaxed);
@@ -250,6 +257,7 @@ bool cbh_place_lingers(const cbh_segment *segment, uint32_t place) {
 
 void cbh_place_free(cbh_segment *segment, uint32_t place) {
   cbh_drop_everywhere(segment, place);
+  cbh_crash_here(91);
   uint32_t epoch = cbh_place_epoch(segment, place);
   atomic_store_explicit(&segment->places[place].word, place_word(epoch, CBH_PLACE_FREE, 0), memory_order_release);
 }

@@ -49,9 +49,10 @@ int cbh_place_fence(cbh_segment *segment, uint32_t place);
 bool cbh_place_lingers(const cbh_segment *segment, uint32_t place);
 void cbh_place_free(cbh_segment *segment, uint32_t place);
 
-// Dies here, by SIGKILL, if the test armed this point: each of them is a place where a real process may be killed.
+// Dies here, by SIGKILL, if the test armed this point: each of them is a place where a real process may be killed. Or it stops
+// here, by SIGSTOP, once, so that the test can let others do something between two instructions.
 #ifdef CBH_CRASH_POINTS
-extern int cbh_crash_armed;
+extern int cbh_crash_armed, cbh_stop_armed;
 void cbh_crash_here(int point);
 #else
 #define cbh_crash_here(point) ((void)0)

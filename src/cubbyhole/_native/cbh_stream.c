@@ -55,8 +55,9 @@ static int64_t open_ring(cbh_dict *dict, uint32_t slot, uint64_t state) {
     return CBH_STALE;
   }
   cbh_crash_here(10);
-  cbh_hold(s, (uint64_t)at, cbh_bit(slot / dict->per_front));
-  return at;
+  if (cbh_lend(dict, slot, state, (uint64_t)at)) return at;
+  cbh_drop(s, (uint64_t)at, cbh_bit(s->place));
+  return CBH_STALE;
 }
 
 static void copy_in(ring_t *ring, uint64_t at, const char *data, uint64_t bytes) {
@@ -83,14 +84,20 @@ static int enter_streaming(cbh_dict *dict, uint32_t index, uint64_t state) {
 }
 
 // A large chunk travels in a block of its own, one at a time. `pending` names it while its holds change hands.
-static int put_outside(cbh_dict *dict, ring_t *ring, uint64_t front, const char *data, uint64_t bytes, uint64_t block[2]) {
+static int put_outside(cbh_dict *dict, uint32_t slot, uint64_t state, ring_t *ring, cbh_bytes data, uint64_t block[2]) {
   cbh_segment *s = dict->segment;
+  uint64_t bytes = data.bytes;
   int64_t at = cbh_alloc(s, bytes);
   if (at < 0) return (int)at;
   block[0] = (uint64_t)at, block[1] = bytes;
-  memcpy(s->base + at, data, bytes);
+  memcpy(s->base + at, data.data, bytes);
   CBH_SET(ring->pending, block[0]);
-  cbh_hold(s, block[0], front);
+  cbh_crash_here(80);
+  if (!cbh_lend(dict, slot, state, block[0])) {
+    CBH_SET(ring->pending, 0);
+    cbh_drop(s, block[0], cbh_bit(s->place));
+    return CBH_STALE;
+  }
   cbh_crash_here(11);
   return CBH_OK;
 }
@@ -136,7 +143,7 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
   uint64_t need = 8 + padded(outside ? 16 : bytes) + (heads ? 8 + padded(4 + meta_bytes) : 0);
   if (used > RING_BYTES) return CBH_CORRUPT;
   if (need > RING_BYTES - used || (outside && used)) return CBH_AGAIN;
-  int code = outside ? put_outside(dict, ring, front, data, bytes, block) : CBH_OK;
+  int code = outside ? put_outside(dict, index, state, ring, (cbh_bytes){data, bytes, 0}, block) : CBH_OK;
   if (code < 0) return code;
   if (heads) written = put_head(ring, written, status, meta, meta_bytes);
   written = outside ? put_frame(ring, written, CBH_FRAME_BLOCK, (char *)block, 16)
@@ -146,6 +153,7 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
   cbh_crash_here(12);
   code = heads ? enter_streaming(dict, index, state) : cbh_still_mine(dict, index, state);
   if (heads) ring->entered = code == CBH_OK;
+  cbh_crash_here(81);
   if (outside) {
     CBH_SET(ring->pending, 0);
     // Reclaimed under our hands, the block is taken back: cbh_reclaim() may have looked before the front's bit was in. Not if
@@ -163,6 +171,7 @@ int cbh_stream_put(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *at,
 void cbh_stream_close(cbh_dict *dict, uint32_t slot, uint64_t at, bool refused) {
   uint64_t front = cbh_bit(slot / dict->per_front);
   if (!at || !cbh_holders(dict->segment, at, NULL)) return;
+  cbh_crash_here(82);
   bool read = ((ring_t *)(dict->segment->base + at))->entered;  // the front has it, and drops its bit itself
   cbh_drop(dict->segment, at, cbh_bit(dict->segment->place) | (refused && !read ? front : 0));
 }
@@ -224,11 +233,13 @@ int cbh_stream_next(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t *cu
 void cbh_stream_taken(cbh_dict *dict, uint32_t index, uint64_t state, uint64_t cursor) {
   ring_t *ring = ring_of(dict, index, state);
   if (!ring || !cursor) return;
+  cbh_crash_here(83);
   // SYNC(chunk-taken): release; pairs with the acquire load in cbh_stream_put().
   atomic_store_explicit(&ring->taken, cursor, memory_order_release);
   // SYNC(writer-waits): pairs with the fence in cbh_stream_wants_credit().
   atomic_thread_fence(memory_order_seq_cst);
   if (CBH_GET(ring->writer_waits) && atomic_exchange(&ring->writer_waits, 0)) {
+    cbh_crash_here(84);
     uint32_t worker = cbh_place_of(CBH_GET(dict->slots[index].state));
     if (worker < CBH_PLACES) cbh_bell_ring(dict->bells[worker]);
   }
@@ -240,6 +251,7 @@ void cbh_stream_drop(cbh_dict *dict, uint32_t index, uint64_t state) {
   if (!at) return;
   while (cbh_stream_next(dict, index, state, &cursor, &frame) == CBH_OK)
     if (frame.block) cbh_drop(dict->segment, frame.block, mine);
+  cbh_crash_here(85);
   cbh_drop(dict->segment, at, mine);
 }
 
