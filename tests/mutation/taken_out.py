@@ -32,6 +32,7 @@ class Mutation:
         kept_by: The test that must fail, as docs/reliability.md names it: "tests/...py::test_..." or "src/...py::check".
         words: Further words for pytest, e.g. ("-k", "shm").
         more: Further (old, new) of the same file, where a protection stands in two places.
+        elsewhere: Further (file, old, new), where another layer keeps the same promise.
     """
 
     what: str
@@ -41,6 +42,15 @@ class Mutation:
     kept_by: str
     words: tuple[str, ...] = ()
     more: tuple[tuple[str, str], ...] = ()
+    elsewhere: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def changes(self) -> dict[str, list[tuple[str, str]]]:
+        """For each file, what is taken out and what stands there instead."""
+        found: dict[str, list[tuple[str, str]]] = {self.file: [(self.old, self.new), *self.more]}
+        for file, old, new in self.elsewhere:
+            found.setdefault(file, []).append((old, new))
+        return found
 
     @property
     def node(self) -> tuple[str, ...]:
@@ -54,23 +64,23 @@ class Mutation:
 
     def occurrences(self) -> list[int]:
         """Return how often each text that is taken out occurs in the source as it is; rightly once."""
-        text = (ROOT / self.file).read_text()
-        return [text.count(old) for old, _ in ((self.old, self.new), *self.more)]
+        return [
+            (ROOT / file).read_text().count(old)
+            for file, changes in self.changes.items()
+            for old, _ in changes
+        ]
 
     def take_out(self, folder: Path) -> None:
         """Make a copy of the source without the protection, native core included."""
-        shutil.copytree(
-            ROOT / "src",
-            folder / "src",
-            ignore=shutil.ignore_patterns("__pycache__"),
-            symlinks=True,
-        )
-        place = folder / self.file
-        text = place.read_text()
-        for old, new in ((self.old, self.new), *self.more):
-            text = text.replace(old, new)
-        place.write_text(text)
-        if self.file.startswith(NATIVE):
+        # With what is compiled already: to compile it again would take most of a run's time.
+        shutil.copytree(ROOT / "src", folder / "src", symlinks=True)
+        for file, changes in self.changes.items():
+            place = folder / file
+            text = place.read_text()
+            for old, new in changes:
+                text = text.replace(old, new)
+            place.write_text(text)
+        if any(file.startswith(NATIVE) for file in self.changes):
             for name in ("setup.py", "pyproject.toml", "README.md"):
                 shutil.copy(ROOT / name, folder / name)
             subprocess.run(
@@ -83,7 +93,9 @@ class Mutation:
 
     def run(self, folder: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Run the test on the copy. The tests themselves are those of the tree: they are what is tested."""
-        words = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *self.words)
+        # Without schemathesis's plugin, which takes a second to import and which no test needs.
+        off = ("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:schemathesis")
+        words = ("-x", "-q", *off, *self.words)
         return subprocess.run(
             [sys.executable, "-m", "pytest", *self.node, *words],
             cwd=ROOT,
