@@ -8,8 +8,10 @@ See:   docs/reliability.md, whose every promise has a row here or a reason in `r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = "src/cubbyhole/_native/"
+PATH = "PYTHONPATH"
 TESTS_FAILED = 1  # pytest's exit code; 2 to 5 say that no test had its say
 
 
@@ -32,7 +35,7 @@ class Mutation:
         kept_by: The test that must fail, as docs/reliability.md names it: "tests/...py::test_..." or "src/...py::check".
         words: Further words for pytest, e.g. ("-k", "shm").
         more: Further (old, new) of the same file, where a protection stands in two places.
-        elsewhere: Further (file, old, new), where another layer keeps the same promise.
+        elsewhere: (file, old, new), where another layer in another file keeps the promise as well.
     """
 
     what: str
@@ -45,12 +48,10 @@ class Mutation:
     elsewhere: tuple[tuple[str, str, str], ...] = ()
 
     @property
-    def changes(self) -> dict[str, list[tuple[str, str]]]:
-        """For each file, what is taken out and what stands there instead."""
-        found: dict[str, list[tuple[str, str]]] = {self.file: [(self.old, self.new), *self.more]}
-        for file, old, new in self.elsewhere:
-            found.setdefault(file, []).append((old, new))
-        return found
+    def changes(self) -> tuple[tuple[str, str, str], ...]:
+        """All that is changed: file, old, new."""
+        here = ((self.old, self.new), *self.more)
+        return (*((self.file, old, new) for old, new in here), *self.elsewhere)
 
     @property
     def node(self) -> tuple[str, ...]:
@@ -64,28 +65,22 @@ class Mutation:
 
     def occurrences(self) -> list[int]:
         """Return how often each text that is taken out occurs in the source as it is; rightly once."""
-        return [
-            (ROOT / file).read_text().count(old)
-            for file, changes in self.changes.items()
-            for old, _ in changes
-        ]
+        return [(ROOT / file).read_text().count(old) for file, old, _ in self.changes]
 
     def take_out(self, folder: Path) -> None:
         """Make a copy of the source without the protection, native core included."""
         # With what is compiled already: to compile it again would take most of a run's time.
         shutil.copytree(ROOT / "src", folder / "src", symlinks=True)
-        for file, changes in self.changes.items():
+        for file, old, new in self.changes:
             place = folder / file
-            text = place.read_text()
-            for old, new in changes:
-                text = text.replace(old, new)
-            place.write_text(text)
-        if any(file.startswith(NATIVE) for file in self.changes):
+            place.write_text(place.read_text().replace(old, new))
+        if any(file.startswith(NATIVE) for file, _, _ in self.changes):
             for name in ("setup.py", "pyproject.toml", "README.md"):
                 shutil.copy(ROOT / name, folder / name)
             subprocess.run(
-                [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"],
+                [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
                 cwd=folder,
+                env={**os.environ, "CUBBYHOLE_REQUIRE_NATIVE": "1"},
                 check=True,
                 capture_output=True,
                 timeout=300,
@@ -96,12 +91,24 @@ class Mutation:
         # Without schemathesis's plugin, which takes a second to import and which no test needs.
         off = ("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:schemathesis")
         words = ("-x", "-q", *off, *self.words)
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", *self.node, *words],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
+        try:
+            return subprocess.run(
+                [sys.executable, "-m", "pytest", *self.node, *words],
+                cwd=ROOT,
+                env={**os.environ, PATH: str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        finally:
+            end_left_overs(folder)
+
+
+def end_left_overs(folder: Path) -> None:
+    """End the processes that run on a copy: without what ends orphans, there are some."""
+    mark = f"{PATH}={folder / 'src'}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
