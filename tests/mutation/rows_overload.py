@@ -23,8 +23,7 @@ ROWS: list[Mutation] = [
                 "",
             ),
         ),
-        kept_by=OVERLOAD
-        + "test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room",
+        kept_by=OVERLOAD + "test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room",
         words=("-k", "fast"),
     ),
     Mutation(
@@ -32,8 +31,7 @@ ROWS: list[Mutation] = [
         file="src/cubbyhole/front/exchange.py",
         old="        if len(self._waiters) >= self._limit:\n            raise self._refuse()\n",
         new="",
-        kept_by=OVERLOAD
-        + "test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room",
+        kept_by=OVERLOAD + "test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room",
         words=("-k", "fast"),
     ),
     Mutation(
@@ -103,16 +101,14 @@ ROWS: list[Mutation] = [
         file="src/cubbyhole/front/turnstile.py",
         old="        if self._most_per_key is not None and count >= self._most_per_key:\n",
         new="        self._under_way[ticket.key] = count + 1\n        if self._most_per_key is not None and count >= self._most_per_key:\n",
-        kept_by=TURNSTILE
-        + "test_nothing_stays_counted_of_what_was_refused_broken_off_or_streamed",
+        kept_by=TURNSTILE + "test_nothing_stays_counted_of_what_was_refused_broken_off_or_streamed",
     ),
     Mutation(
         what="a request that was broken off stays counted",
         file="src/cubbyhole/front/turnstile.py",
         old="        finally:\n            turnstile.leave(ticket)\n",
         new="        finally:\n            if ticket.waiter is None or not ticket.waiter.left:\n                turnstile.leave(ticket)\n",
-        kept_by=TURNSTILE
-        + "test_nothing_stays_counted_of_what_was_refused_broken_off_or_streamed",
+        kept_by=TURNSTILE + "test_nothing_stays_counted_of_what_was_refused_broken_off_or_streamed",
     ),
     Mutation(
         what="bodies may fill the arena",
@@ -133,8 +129,7 @@ ROWS: list[Mutation] = [
         file="src/cubbyhole/front/connections.py",
         old="        if len(self.connections) < limit:\n",
         new="        if limit > 0:\n",
-        kept_by=OVERLOAD
-        + "test_idle_connections_over_max_connections_are_answered_503_and_closed",
+        kept_by=OVERLOAD + "test_idle_connections_over_max_connections_are_answered_503_and_closed",
     ),
     Mutation(
         what="options of uvicorn's are not passed on",
@@ -222,16 +217,14 @@ ROWS: list[Mutation] = [
         file="src/cubbyhole/front/probes.py",
         old="    return desk.place.roster.was_complete()\n",
         new="    return desk.place.roster.workers_ready()\n",
-        kept_by=PROBES
-        + "test_startup_waits_for_all_workers_once_and_ready_follows_the_present",
+        kept_by=PROBES + "test_startup_waits_for_all_workers_once_and_ready_follows_the_present",
     ),
     Mutation(
         what="the server is ready for ever once it was",
         file="src/cubbyhole/front/probes.py",
         old="    return len(served) == len(settings.endpoints)\n",
         new="    return len(served) == len(settings.endpoints) or roster.was_complete()\n",
-        kept_by=PROBES
-        + "test_startup_waits_for_all_workers_once_and_ready_follows_the_present",
+        kept_by=PROBES + "test_startup_waits_for_all_workers_once_and_ready_follows_the_present",
     ),
     Mutation(
         what="a drain is not looked at",

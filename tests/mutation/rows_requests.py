@@ -11,6 +11,7 @@ from tests.mutation.taken_out import Mutation
 READING = "tests/unit/worker/test_reading.py::"
 FAULTY = "tests/chaos/test_faulty_code.py::"
 SCHEMAS = "tests/chaos/test_schemas.py::"
+FUZZ = "tests/fuzz/test_fuzz.py::"
 VANISHING = "tests/chaos/test_vanishing.py::"
 
 ROWS: list[Mutation] = [
@@ -205,5 +206,36 @@ ROWS: list[Mutation] = [
         new="            return\n",
         kept_by=VANISHING + "test_a_client_may_vanish_after_each_byte_of_a_streamed_answer",
         words=("-k", "streams-closed or closed-streams"),
+    ),
+    Mutation(
+        what="a body that is no text is another error",
+        file="src/cubbyhole/worker/reading.py",
+        old="    except UnicodeDecodeError as error:\n",
+        new="    except NotImplementedError as error:\n",
+        kept_by=FUZZ + "test_hostile_bytes_are_refused_in_the_ways_that_callers_know",
+        words=("-k", "body"),
+    ),
+    Mutation(
+        what="the size of a frame is believed",
+        file="src/cubbyhole/channels/framing.py",
+        old="            if head_bytes > _MAX_HEAD_BYTES or body_bytes > self._limit_bytes:\n",
+        new="            if head_bytes > _MAX_HEAD_BYTES and body_bytes == 0:\n",
+        kept_by=FUZZ + "test_hostile_bytes_are_refused_in_the_ways_that_callers_know",
+        words=("-k", "frames"),
+    ),
+    Mutation(
+        what="an array that was handed over may reach beyond its memory",
+        file="src/cubbyhole/core/handed.py",
+        old="tensor.at % ALIGN_BYTES or end > memory_bytes:",
+        new="tensor.at % ALIGN_BYTES:",
+        kept_by=FUZZ + "test_hostile_bytes_are_refused_in_the_ways_that_callers_know",
+        words=("-k", "handed"),
+    ),
+    Mutation(
+        what="a batch that was published is kept while its worker waits",
+        file="src/cubbyhole/worker/loops/batched.py",
+        old="                del batch  # it holds leases of the segment; the next one may be hours away\n",
+        new="",
+        kept_by="tests/unit/worker/test_leases.py::test_a_waiting_worker_holds_nothing_of_a_batch_that_was_published_beside_the_next",
     ),
 ]

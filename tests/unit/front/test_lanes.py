@@ -246,7 +246,9 @@ async def test_an_endless_body_is_answered_413_and_cut_off(lane: str) -> None:
                 while sent < 64 << 20:  # ends before that, by the server closing
                     writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
                     await writer.drain()
-                    await asyncio.sleep(0)  # drain may not pause, and who never looks reads no answer
+                    await asyncio.sleep(
+                        0
+                    )  # drain may not pause, and who never looks reads no answer
                     sent += 65536
             assert sent < 64 << 20
             assert (await answer).startswith(b"HTTP/1.1 413")
