@@ -38,6 +38,7 @@ async def test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room(
             held += [asyncio.create_task(client.post("/predict", json="next")) for _ in range(2)]
             await wait_for(lambda: house.channel.statistics().ready == 2)
             refused = await client.post("/predict", json="more")
+            assert refused.status_code == 503
             with connected(url) as early:  # refused before a byte of its body is there
                 early.sendall(HEAD)
                 said = await asyncio.to_thread(early.recv, 4096)
@@ -45,7 +46,6 @@ async def test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room(
             gate.open.set()
             served = await asyncio.gather(*held)
             again = await client.post("/predict", json="again")
-    assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) >= 1
     assert said.startswith(b"HTTP/1.1 503 ")
     assert [answer.status_code for answer in served] == [200] * 3
