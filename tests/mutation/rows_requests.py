@@ -146,6 +146,14 @@ ROWS: list[Mutation] = [
         kept_by="tests/contract/test_batch_faults.py::test_one_bad_item_of_a_batch_fails_alone",
     ),
     Mutation(
+        what="one that cannot be decoded keeps its batch from running",
+        file="src/cubbyhole/worker/batches.py",
+        old="        going = [task for task in self.tasks if task.failure is None]\n",
+        new="        going = [] if any(task.failure for task in self.tasks) else self.tasks\n",
+        kept_by="tests/contract/test_batch_faults.py::test_one_bad_item_of_a_batch_fails_alone",
+        words=("-k", "decode"),
+    ),
+    Mutation(
         what="a failed batch is not run item by item",
         file="src/cubbyhole/worker/batches.py",
         old="        if isinstance(raised.error, BatchSizeMismatch) or len(self.places) == 1:\n",
