@@ -14,7 +14,10 @@ ROWS: list[Mutation] = [
     Mutation(
         what="the rank is always the arrival",
         file="src/cubbyhole/front/lane.py",
-        old="        if self._ordered:\n            rank = self._rank(scope, wishes, received_ns, deadline_ns)\n",
+        old=(
+            "        if self._ordered:\n"
+            "            rank = self._rank(scope, wishes, received_ns, deadline_ns)\n"
+        ),
         new="",
         kept_by=WISHES + "test_with_priorities_the_most_urgent_is_claimed_first",
         words=("-k", "fast"),

@@ -19,8 +19,8 @@ ROWS: list[Mutation] = [
         new="",
         more=(
             (
-                "        if len(self._waiters) > self._limit:\n            del self._waiters[request_id]\n            raise self._refuse()\n",
-                "",
+                "            del self._waiters[request_id]\n            raise self._refuse()\n",
+                "            pass\n",
             ),
         ),
         kept_by=OVERLOAD + "test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room",
@@ -100,14 +100,21 @@ ROWS: list[Mutation] = [
         what="a request that was refused stays counted",
         file="src/cubbyhole/front/turnstile.py",
         old="        if self._most_per_key is not None and count >= self._most_per_key:\n",
-        new="        self._under_way[ticket.key] = count + 1\n        if self._most_per_key is not None and count >= self._most_per_key:\n",
+        new=(
+            "        self._under_way[ticket.key] = count + 1\n"
+            "        if self._most_per_key is not None and count >= self._most_per_key:\n"
+        ),
         kept_by=TURNSTILE + "test_nothing_stays_counted_of_what_was_refused_broken_off_or_streamed",
     ),
     Mutation(
         what="a request that was broken off stays counted",
         file="src/cubbyhole/front/turnstile.py",
         old="        finally:\n            turnstile.leave(ticket)\n",
-        new="        finally:\n            if ticket.waiter is None or not ticket.waiter.left:\n                turnstile.leave(ticket)\n",
+        new=(
+            "        finally:\n"
+            "            if ticket.waiter is None or not ticket.waiter.left:\n"
+            "                turnstile.leave(ticket)\n"
+        ),
         kept_by=TURNSTILE + "test_nothing_stays_counted_of_what_was_refused_broken_off_or_streamed",
     ),
     Mutation(
@@ -229,7 +236,10 @@ ROWS: list[Mutation] = [
     Mutation(
         what="a drain is not looked at",
         file="src/cubbyhole/front/probes.py",
-        old="    if roster.state(place.index) == draining or roster.state(roster.supervisor) == draining:\n        return False\n",
+        old=(
+            "    if roster.state(place.index) == draining or roster.state(roster.supervisor) == draining:\n"
+            "        return False\n"
+        ),
         new="    del draining\n",
         kept_by=PROBES + "test_a_server_that_drains_is_alive_but_not_ready",
     ),
@@ -244,7 +254,12 @@ ROWS: list[Mutation] = [
         what="probes are guarded like the rest",
         file="src/cubbyhole/front/assembly.py",
         old="    add_probes(app, desk)\n",
-        new="    from fastapi import Depends\n\n    app.router.dependencies.append(Depends(guard(None)))\n    add_probes(app, desk)\n    app.router.dependencies.clear()\n",
+        new=(
+            "    from fastapi import Depends\n\n"
+            "    app.router.dependencies.append(Depends(guard(None)))\n"
+            "    add_probes(app, desk)\n"
+            "    app.router.dependencies.clear()\n"
+        ),
         kept_by=PROBES + "test_probes_ask_for_no_key_where_health_does",
         words=("-k", "fast"),
     ),

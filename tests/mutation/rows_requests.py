@@ -87,7 +87,11 @@ ROWS: list[Mutation] = [
     Mutation(
         what="the length that is declared is not looked at",
         file="src/cubbyhole/front/intake.py",
-        old="    size_bytes = int(value)\n    if size_bytes > limit_bytes:\n        raise BodyTooLarge(size_bytes, limit_bytes, unread=True)\n",
+        old=(
+            "    size_bytes = int(value)\n"
+            "    if size_bytes > limit_bytes:\n"
+            "        raise BodyTooLarge(size_bytes, limit_bytes, unread=True)\n"
+        ),
         new="    size_bytes = int(value)\n",
         kept_by=FAULTY + "test_a_body_over_the_limit_is_answered_413_before_it_is_sent",
         words=("-k", "declared"),
@@ -126,8 +130,16 @@ ROWS: list[Mutation] = [
     Mutation(
         what="no memory is not contained",
         file="src/cubbyhole/worker/runner.py",
-        old="            except Exception as error:  # noqa: BLE001  (logged by contain)\n                return contain(error)\n",
-        new="            except MemoryError:\n                raise\n            except Exception as error:\n                return contain(error)\n",
+        old=(
+            "            except Exception as error:  # noqa: BLE001  (logged by contain)\n"
+            "                return contain(error)\n"
+        ),
+        new=(
+            "            except MemoryError:\n"
+            "                raise\n"
+            "            except Exception as error:\n"
+            "                return contain(error)\n"
+        ),
         kept_by=FAULTY
         + "test_a_request_for_which_there_is_no_memory_is_answered_500_and_its_worker_goes_on",
     ),
@@ -194,7 +206,12 @@ ROWS: list[Mutation] = [
     Mutation(
         what="a reservation that is let go keeps its block",
         file="src/cubbyhole/_native/_segment.pyx",
-        old="        return block\n\n    def __dealloc__(self):\n        if self.segment is not None and self.block:\n            self.segment.end_hold(self.block)\n",
+        old=(
+            "        return block\n\n"
+            "    def __dealloc__(self):\n"
+            "        if self.segment is not None and self.block:\n"
+            "            self.segment.end_hold(self.block)\n"
+        ),
         new="        return block\n",
         kept_by="tests/chaos/test_mixed.py::test_clients_may_vanish_anywhere_in_a_request_or_its_answer",
         words=("-k", "closed"),

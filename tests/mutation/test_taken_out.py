@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.mutation import rows_order, rows_overload, rows_requests, rows_servers
 from tests.mutation.rows_not_taken_out import NOT_TAKEN_OUT
 from tests.mutation.taken_out import ROOT, TESTS_FAILED, Mutation
