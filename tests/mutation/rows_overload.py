@@ -42,6 +42,13 @@ ROWS: list[Mutation] = [
         kept_by="tests/unit/scheduling/test_admission.py::test_it_is_when_what_waits_now_will_be_answered",
     ),
     Mutation(
+        what="nobody looks at the rate",
+        file="src/cubbyhole/front/exchange.py",
+        old="        rate = self._rate.per_s(self._answered, now_ns())\n",
+        new="        rate = 0.0\n",
+        kept_by=OVERLOAD + "test_retry_after_grows_while_no_answer_comes",
+    ),
+    Mutation(
         what="nobody looks how long a body takes",
         file="src/cubbyhole/front/exchange.py",
         old="        self._readers.cut(time_ns)\n",

@@ -53,6 +53,26 @@ async def test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room(
     assert "more" not in gate.order
 
 
+async def test_retry_after_grows_while_no_answer_comes() -> None:
+    gate = Gate()
+    with House(server_for("fast", max_queue=20), gate) as house, house.over_http() as url:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            held = [asyncio.create_task(client.post("/predict", json="first"))]
+            await wait_for(gate.held.is_set)
+            held += [asyncio.create_task(client.post("/predict", json="next")) for _ in range(19)]
+            await wait_for(lambda: house.channel.statistics().ready == 19)
+            told = [0]
+            while (
+                told[-1] <= 5 and not gate.open.is_set()
+            ):  # 20 wait, and none was answered in 0.25 s
+                refused = await client.post("/predict", json="more")
+                assert refused.status_code == 503, told
+                told.append(int(refused.headers["Retry-After"]))
+            gate.open.set()
+            await asyncio.gather(*held)
+    assert told == sorted(told)
+
+
 @contextlib.contextmanager
 def connected(url: str) -> Iterator[socket.socket]:
     host, _, port = url.removeprefix("http://").partition(":")
