@@ -180,7 +180,21 @@ ROWS: list[Mutation] = [
         old="            while not self.port.publish(entry, chunk, CREDIT_WAIT_S):\n",
         new="            if not self.port.publish(entry, chunk, CREDIT_WAIT_S):\n",
         kept_by="tests/unit/worker/test_streaming.py::test_a_slow_client_slows_its_generator",
-        words=("-k", "sync and not async"),
+        words=("-k", "[sync]"),
+    ),
+    Mutation(
+        what="an asynchronous writer waits for no credit",
+        file="src/cubbyhole/worker/loops/concurrent.py",
+        old="            while not self._place.port.publish(entry, chunk):\n",
+        new="            if not self._place.port.publish(entry, chunk):\n",
+        more=(
+            (
+                "                await self.credit()\n        except",
+                "                await asyncio.sleep(0)\n        except",
+            ),
+        ),
+        kept_by="tests/unit/worker/test_streaming.py::test_a_slow_client_slows_its_generator",
+        words=("-k", "[async]"),
     ),
     # Cancelling.
     Mutation(

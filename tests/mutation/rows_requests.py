@@ -204,6 +204,32 @@ ROWS: list[Mutation] = [
         words=("-k", "[sync]"),
     ),
     Mutation(
+        what="a batch of streams does not look whether anybody is there",
+        file="src/cubbyhole/worker/shared_streams.py",
+        old="            if task.entry.cancelled:\n                self._end(stream, CANCELLED)\n            elif isinstance",
+        new="            if isinstance",
+        more=(
+            (
+                "            if stream.task.entry.cancelled:\n                self._end(stream, CANCELLED)\n            elif not",
+                "            if not",
+            ),
+        ),
+        kept_by="tests/unit/worker/test_streaming.py::test_the_generator_of_a_client_that_left_is_closed",
+        words=("-k", "[batch]"),
+    ),
+    Mutation(
+        what="neither an asynchronous writer nor its loop looks whether anybody is there",
+        file="src/cubbyhole/worker/loops/concurrent.py",
+        old="                if entry.cancelled:\n                    return False\n",
+        new="",
+        more=(
+            ("        return not entry.cancelled\n", "        return True\n"),
+            ("                task.cancel()\n", "                continue\n"),
+        ),
+        kept_by="tests/unit/worker/test_streaming.py::test_the_generator_of_a_client_that_left_is_closed",
+        words=("-k", "[async]"),
+    ),
+    Mutation(
         what="a reservation that is let go keeps its block",
         file="src/cubbyhole/_native/_segment.pyx",
         old=(
