@@ -259,6 +259,20 @@ ROWS: list[Mutation] = [
         words=("-k", "streams-closed or closed-streams"),
     ),
     Mutation(
+        what="offsets of the header are used where they lie",
+        file="src/cubbyhole/_native/cbh_segment.c",
+        old="segment->header = &segment->checked;",
+        new="segment->header = h;",
+        kept_by="tests/native/test_corruption.py::test_words_written_over_crash_hang_and_point_outside_nowhere",
+    ),
+    Mutation(
+        what="a result's length is not compared with its block",
+        file="src/cubbyhole/_native/cbh_dict.c",
+        old="  if (result->body_bytes > capacity - result->body_from) return false;\n",
+        new="",
+        kept_by="tests/native/test_corruption.py::test_words_written_over_crash_hang_and_point_outside_nowhere",
+    ),
+    Mutation(
         what="a body that is no text is another error",
         file="src/cubbyhole/worker/reading.py",
         old="    except UnicodeDecodeError as error:\n",
