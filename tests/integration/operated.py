@@ -131,6 +131,11 @@ def scaling() -> ls.LitServer:
     return watching(min_workers=1, max_workers=3, scale_up_after=0.2, scale_down_after=1.0)
 
 
+def withdrawing() -> ls.LitServer:
+    """Squares in two workers; requests can be taken back."""
+    return watching(workers_per_device=2, cancel_by_id=True)
+
+
 def fixed() -> ls.LitServer:
     """Squares in three workers."""
     return watching(workers_per_device=3)

@@ -234,11 +234,6 @@ def with_held(server: ls.LitServer) -> ls.LitServer:
     return server
 
 
-def with_withdrawal() -> ls.LitServer:
-    """Squares; requests can be taken back."""
-    return with_pid(one(workers_per_device=2, cancel_by_id=True))
-
-
 def strict() -> ls.LitServer:
     """A dead worker ends the server."""
     return one(restart_workers=False)

@@ -7,14 +7,20 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.mutation import rows_deaths, rows_requests, rows_servers
+from tests.mutation import rows_deaths, rows_order, rows_overload, rows_requests, rows_servers
 from tests.mutation.rows_not_taken_out import NOT_TAKEN_OUT
 from tests.mutation.taken_out import ROOT, TESTS_FAILED, Mutation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MUTATIONS = [*rows_requests.ROWS, *rows_deaths.ROWS, *rows_servers.ROWS]
+MUTATIONS = [
+    *rows_requests.ROWS,
+    *rows_order.ROWS,
+    *rows_overload.ROWS,
+    *rows_deaths.ROWS,
+    *rows_servers.ROWS,
+]
 PROMISES = (ROOT / "docs" / "reliability.md").read_text().partition("## Each was seen to fail")[0]
 KEPT_BY = sorted(set(re.findall(r"`((?:tests|src)/[\w/]+\.py::\w+)` \|$", PROMISES, re.MULTILINE)))
 RUN_S = 240.0  # a test that hangs without its protection has its own time limit, far below

@@ -38,15 +38,39 @@ async def test_over_max_queue_the_answer_is_503_at_once_and_later_there_is_room(
             held += [asyncio.create_task(client.post("/predict", json="next")) for _ in range(2)]
             await wait_for(lambda: house.channel.statistics().ready == 2)
             refused = await client.post("/predict", json="more")
+            assert refused.status_code == 503
+            with connected(url) as early:  # refused before a byte of its body is there
+                early.sendall(HEAD)
+                said = await asyncio.to_thread(early.recv, 4096)
             assert not any(task.done() for task in held)
             gate.open.set()
             served = await asyncio.gather(*held)
             again = await client.post("/predict", json="again")
-    assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) >= 1
+    assert said.startswith(b"HTTP/1.1 503 ")
     assert [answer.status_code for answer in served] == [200] * 3
     assert again.status_code == 200
     assert "more" not in gate.order
+
+
+async def test_retry_after_grows_while_no_answer_comes() -> None:
+    gate = Gate()
+    with House(server_for("fast", max_queue=20), gate) as house, house.over_http() as url:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            held = [asyncio.create_task(client.post("/predict", json="first"))]
+            await wait_for(gate.held.is_set)
+            held += [asyncio.create_task(client.post("/predict", json="next")) for _ in range(19)]
+            await wait_for(lambda: house.channel.statistics().ready == 19)
+            told = [0]
+            while (
+                told[-1] <= 5 and not gate.open.is_set()
+            ):  # 20 wait, and none was answered in 0.25 s
+                refused = await client.post("/predict", json="more")
+                assert refused.status_code == 503, told
+                told.append(int(refused.headers["Retry-After"]))
+            gate.open.set()
+            await asyncio.gather(*held)
+    assert told == sorted(told)
 
 
 @contextlib.contextmanager

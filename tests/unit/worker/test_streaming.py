@@ -23,15 +23,16 @@ CHUNK = "x" * 100
 
 
 class Endless(LitAPI):
-    """Yields until it is closed, and says so."""
+    """Yields until it is closed, and says so; until a test that has failed says that it is enough."""
 
     def setup(self, device: Any) -> None:
         self.yielded = 0
         self.closed = threading.Event()
+        self.enough = threading.Event()
 
     def predict(self, x: Any) -> Iterator[str]:
         try:
-            while True:
+            while not self.enough.is_set():
                 self.yielded += 1
                 yield CHUNK
         finally:
@@ -44,7 +45,7 @@ class Endless(LitAPI):
 class EndlessAsync(Endless):
     async def predict(self, x: Any) -> AsyncIterator[str]:  # type: ignore[override]
         try:
-            while True:
+            while not self.enough.is_set():
                 self.yielded += 1
                 yield CHUNK
         finally:
@@ -58,7 +59,7 @@ class EndlessAsync(Endless):
 class EndlessBatch(Endless):
     def predict(self, x: Any) -> Iterator[Any]:
         try:
-            while True:
+            while not self.enough.is_set():
                 self.yielded += 1
                 yield [f"{value}{CHUNK}" for value in x]
         finally:
@@ -68,7 +69,7 @@ class EndlessBatch(Endless):
 class EndlessAsyncBatch(EndlessAsync):
     async def predict(self, x: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         try:
-            while True:
+            while not self.enough.is_set():
                 self.yielded += 1
                 yield [f"{value}{CHUNK}" for value in x]
         finally:
@@ -97,7 +98,10 @@ def test_the_generator_of_a_client_that_left_is_closed(kind: str) -> None:
         request_id = desk.submit(1)
         poll_until(lambda: desk.so_far(request_id))
         assert not desk.front.cancel(request_id)
-        assert api.closed.wait(5)
+        try:
+            assert api.closed.wait(5)
+        finally:
+            api.enough.set()
         poll_until(lambda: not desk.channel.snapshot())
 
 
@@ -108,11 +112,14 @@ def test_a_slow_client_slows_its_generator(kind: str) -> None:
         request_id = desk.submit(1)
         poll_until(lambda: api.yielded >= 11)
         before = desk.beats
-        poll_until(lambda: desk.beats > before + 2)  # it goes on to beat while it waits
-        assert api.yielded == 11  # ten chunks fit, one waits
-        desk.look()
-        poll_until(lambda: api.yielded == 21)
-        desk.front.cancel(request_id)
+        try:
+            poll_until(lambda: desk.beats > before + 2)  # it goes on to beat while it waits
+            assert api.yielded == 11  # ten chunks fit, one waits
+            desk.look()
+            poll_until(lambda: api.yielded == 21)
+        finally:
+            api.enough.set()
+            desk.front.cancel(request_id)
 
 
 @pytest.mark.parametrize("kind", ["batch", "async_batch"])
