@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Words of a segment are written over while it is used: whatever the core answers, it may not crash, hang, or point outside.
-// usage: corrupt_entries FIRST_SEED CASES    prints "ok CASES"; exits 1 and names the seed of the first case that went wrong
+// usage: corrupt_entries FIRST_SEED CASES    prints "ok CASES"; exits 1 and names the first case that went wrong
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,13 +137,51 @@ static void scribble(char *base, const cbh_header *h) {
   }
 }
 
-static void one_case(void) {
+static int begin(void) {
   uint64_t parameters[8] = {FRONTS, WORKERS, 2, SLOTS};
   int fd = cbh_segment_create(CBH_KIND_ENTRIES, cbh_dict_body_bytes(FRONTS, 2, SLOTS), ARENA, parameters);
   for (uint32_t i = 0; i < FRONTS; i++)
     if (!sit(&fronts[i], fd, i)) exit(3);
   for (uint32_t i = 0; i < WORKERS; i++)
     if (!sit(&workers[i], fd, FRONTS + i)) exit(3);
+  return fd;
+}
+
+// Words that chance hardly ever writes, and each of which one check is there for.
+enum { OFFSET_BEYOND_32_BITS, FREED_WHILE_FREE, PLACE_WITHOUT_BELL, DIRECTED };
+
+static void directed_case(int which) {
+  begin();
+  cbh_dict *front = &fronts[0].dict, *worker = &workers[0].dict;
+  cbh_claimed claim;
+  if (which == FREED_WHILE_FREE) {
+    cbh_slot *slot = &front->slots[0];
+    uint64_t state = atomic_load(&slot->state);
+    atomic_store(&slot->state, cbh_with_phase(state, CBH_DONE));
+    atomic_fetch_or(&front->attention[0], 1);
+    collect(&fronts[0]);
+    return;
+  }
+  uint64_t id = next_id++;
+  cbh_submit(front, id, 0, (cbh_bytes){bytes, 5000, 0}, (cbh_bytes){bytes, 0, 0}, 0, INT64_MAX, 0, 0);
+  cbh_slot *slot = NULL;
+  for (uint32_t i = 0; i < front->slot_count && !slot; i++)
+    if (cbh_phase_of(atomic_load(&front->slots[i].state)) == CBH_READY) slot = &front->slots[i];
+  if (!slot) exit(3);
+  if (which == OFFSET_BEYOND_32_BITS) {
+    CBH_SET(slot->body_at, CBH_GET(slot->body_at) + (1ull << (32 + CBH_EXTENT_SHIFT)));  // its extent is right in its lowest 32 bits
+    if (cbh_claim(worker, 0, 1, &claim) > 0)
+      inside(&workers[0].segment, workers[0].segment.base + claim.body_at, claim.body_bytes);
+    return;
+  }
+  if (cbh_claim(worker, 0, 1, &claim) != 1) exit(3);
+  uint64_t state = atomic_load(&slot->state) | 0xffull << 16;
+  atomic_store(&slot->state, cbh_with_phase(state, CBH_STREAMING));
+  cbh_cancel(front, id, false);
+}
+
+static void one_case(void) {
+  int fd = begin();
   cbh_header plan = fronts[0].segment.checked;
   for (uint64_t step = 0; step < 60; step++) {
     if (step > 12 && !chance(3)) scribble(fronts[0].segment.base, &plan);
@@ -166,23 +204,30 @@ static void one_case(void) {
   close(fd);
 }
 
+static int in_a_process(int directed, uint64_t number) {
+  int status;
+  pid_t pid = fork();
+  if (pid == 0) {
+    seed = number * 0x9e3779b97f4a7c15ull | 1;
+    alarm(LIMIT_S);
+    if (directed < DIRECTED) directed_case(directed);
+    else one_case();
+    exit(0);
+  }
+  waitpid(pid, &status, 0);
+  return status;
+}
+
 int main(int argc, char **argv) {
   uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, cases = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000;
   bytes = calloc(1, 2 << 20);
+  for (int which = 0; which < DIRECTED; which++) {
+    int status = in_a_process(which, 1);
+    if (status) return fprintf(stderr, "directed %d: status %x\n", which, status), 1;
+  }
   for (uint64_t i = first; i < first + cases; i++) {
-    pid_t pid = fork();
-    if (pid == 0) {
-      seed = i * 0x9e3779b97f4a7c15ull | 1;
-      alarm(LIMIT_S);
-      one_case();
-      exit(0);
-    }
-    int status;
-    waitpid(pid, &status, 0);
-    if (status) {
-      fprintf(stderr, "seed %llu: status %x\n", (unsigned long long)i, status);
-      return 1;
-    }
+    int status = in_a_process(DIRECTED, i);
+    if (status) return fprintf(stderr, "seed %llu: status %x\n", (unsigned long long)i, status), 1;
   }
   printf("ok %llu\n", (unsigned long long)cases);
   return 0;
