@@ -41,9 +41,11 @@ static void submit(uint64_t id) {
 }
 
 static bool serve_one(uint64_t *id) {
-  uint32_t slot, news[SLOTS];
-  uint64_t state;
-  if (cbh_claim(&worker, 0, 1, &slot, &state) != 1) return false;
+  uint32_t news[SLOTS];
+  cbh_claimed claim;
+  if (cbh_claim(&worker, 0, 1, &claim) != 1) return false;
+  uint32_t slot = claim.slot;
+  uint64_t state = claim.state;
   *id = atomic_load(&worker.slots[slot].id);
   int64_t block = cbh_result_make(&worker, slot, state, 0, 0, "", 0, 200);
   expect(block > 0 && cbh_publish(&worker, slot, state, CBH_DONE, (uint64_t)block) == CBH_OK, "it is published");
