@@ -42,13 +42,14 @@ class Answer:
 
     def send(self, message: Any) -> Any:
         """Look at a message and pass it on. No coroutine of its own: it returns that of the server's `send`."""
-        if message["type"] == "http.response.start":
+        body = message.get("body")
+        if body is not None:
+            self.size += len(body)
+        elif message["type"] == "http.response.start":
             self.status = message["status"]
             for key, value in message["headers"]:
                 if key == b"x-request-id":
                     self.name = value
-        else:
-            self.size += len(message.get("body", b""))
         return self._send(message)
 
 
