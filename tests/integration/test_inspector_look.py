@@ -122,6 +122,7 @@ def test_all_text_can_be_told_from_its_background(
     browser: Browser, watched: Watched, scheme: str
 ) -> None:
     requests.post(f"{watched.url}/slow", json={"fail": "no picture"}, timeout=20)
+    assert requests.post(f"{watched.url}/other", json={"sleep_s": 0}, timeout=20).ok
     with (
         opened(browser, watched.page_url, color_scheme=scheme) as page,
         held(watched, "/slow", "/slow"),

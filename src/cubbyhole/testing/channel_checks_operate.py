@@ -166,7 +166,10 @@ def a_new_rank_loses_no_entry_and_is_no_other_entrys(stage: Stage) -> None:
 
 
 def a_new_rank_loses_nothing_that_a_process_is_about_to_claim(stage: Stage) -> None:
-    """A worker that looks at an entry just while it is out of the queue must be told again that it is there."""
+    """A worker that looks at an entry just while it is out of the queue must be told again that it is there.
+
+    How often a new rank comes in between is chance. The moment itself is made in tests/native/rerank_between.c.
+    """
     channel = stage.open()
     if not channel.capabilities.operated:
         return
@@ -179,7 +182,6 @@ def a_new_rank_loses_nothing_that_a_process_is_about_to_claim(stage: Stage) -> N
         while channel.rerank(number, done):  # until the worker has it
             done += 1
         collect_until(front, 1)
-    expect(done > _RACES, "the entries were re-ranked while they were being claimed", done)
 
 
 OPERATE_PROCESS_CHECKS = (a_new_rank_loses_nothing_that_a_process_is_about_to_claim,)
