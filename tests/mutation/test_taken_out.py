@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,19 @@ def test_a_promise_has_a_protection_that_was_taken_out_or_a_reason(kept_by: str)
 def test_what_is_taken_out_is_there(mutation: Mutation) -> None:
     """Else the source has moved on, and the row has to follow it."""
     assert set(mutation.occurrences()) == {1}
+
+
+@pytest.mark.mutation
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutation", [rows_requests.ROWS[0], rows_deaths.ROWS[0]], ids=name_of)
+def test_a_copy_with_all_its_protections_keeps_its_promise(
+    mutation: Mutation, tmp_path: Path
+) -> None:
+    """Else the others would fail because they run on a copy, not because something is missing in it."""
+    whole = dataclasses.replace(mutation, new=mutation.old, more=(), elsewhere=())
+    whole.take_out(tmp_path)
+    done = whole.run(tmp_path, RUN_S)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-1000:]}"
 
 
 @pytest.mark.mutation
