@@ -3,7 +3,7 @@
 
     oip-4m      4 MiB float32 in and out, 4 connections: Open Inference Protocol in binary (Cubbyhole, KServe), as JSON (MLServer),
                 raw bytes where a server has no such protocol (LitServe, mosec)
-    raw-10m     10 MiB as raw bytes in and out, one connection; `bare` is what uvicorn alone takes for it
+    raw-10m     10 MiB as raw bytes in and out, one connection; `bare` is what uvicorn alone takes for it, `sockets` what the kernel does
     handover    64 MiB in and out by descriptor on the same machine
     uploads     small requests alone, and while two clients upload 50 MiB bodies without a pause
 
@@ -43,8 +43,8 @@ class Case:
 
 
 def _case(workload: str, name: str, script: str, server: str, kind: str, **more: Any) -> Case:
-    path = more.pop("path", "/predict")
-    return Case(workload, Contender(name, name, script, path), server, kind, **more)
+    path, venv = more.pop("path", "/predict"), more.pop("venv", name)
+    return Case(workload, Contender(name, venv, script, path), server, kind, **more)
 
 
 _OIP = "/v2/models/double/infer"
@@ -58,6 +58,7 @@ CASES = [
     _case("oip-4m", "bare", "bare_server.py", "raw", "raw", **_FOUR),
     _case("raw-10m", "cubbyhole", "oip_server.py", "raw", "raw", size_bytes=10 * MIB),
     _case("raw-10m", "bare", "bare_server.py", "raw", "raw", size_bytes=10 * MIB),
+    _case("raw-10m", "sockets", "socket_server.py", "raw", "raw", venv="bare", size_bytes=10 * MIB),
     _case("raw-10m", "litserve", "litserve_server.py", "raw", "raw", size_bytes=10 * MIB),
     _case(
         "raw-10m", "mosec", "mosec_server.py", "raw", "raw", path="/inference", size_bytes=10 * MIB

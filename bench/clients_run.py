@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEAD = "Inference-Header-Content-Length"
+LEAD_S = (
+    0.3  # from the first upload until somebody else's times are taken, and as long after the last
+)
 
 
 @dataclass
@@ -240,23 +244,68 @@ def by_handover(port: int, path: str, size_bytes: int, seconds: float) -> dict[s
 
 
 def beside_uploads(port: int, seconds: float, size_bytes: int) -> dict[str, Any]:
-    """Small requests alone, and while two clients upload without a pause."""
-    quiet = [small(port, "/predict") for _ in range(4)]
-    quiet_s = together(quiet, seconds)
-    busy = [small(port, "/predict") for _ in range(4)]
-    headers = {"Content-Type": "application/octet-stream"}
-    length = str(size_bytes).encode()
-    uploads = [Ask(port, "/upload", bytes(size_bytes), headers, length, whole) for _ in range(2)]
-    busy_s = together([*busy, *uploads], seconds)
-    alone = figures(quiet, quiet_s)
-    beside, sent = (figures(asks, busy_s) for asks in (busy, uploads))
-    found = {f"quiet_{name}": alone.get(name, 0.0) for name in ("p50_ms", "p99_ms")}
-    found |= {f"beside_{name}": beside.get(name, 0.0) for name in ("p50_ms", "p99_ms")}
-    found["uploads_per_s"] = sent.get("requests_per_s", 0.0)
-    parts = (alone, beside, sent)
+    """Small requests alone, and while two clients upload without a pause: a second of each in turn, as a machine's speed drifts."""
+    alone, beside = ([small(port, "/predict") for _ in range(4)] for _ in range(2))
+    alone_s = beside_s = 0.0
+    uploads: dict[str, Any] = {"failures": 0, "requests_per_s": 0.0}
+    turns = max(2, round(seconds))
+    with Uploading(port, size_bytes) as uploading:
+        for _ in range(turns):
+            alone_s += together(alone, 1.0)
+            uploading.begin(1.0 + 2 * LEAD_S)
+            time.sleep(LEAD_S)
+            beside_s += together(beside, 1.0)
+            sent = uploading.end()
+            uploads["requests_per_s"] += sent.get("requests_per_s", 0.0) / turns
+            uploads["failures"] += sent["failures"]
+            uploads.setdefault("example", sent.get("example", ""))
+    parts = (figures(alone, alone_s), figures(beside, beside_s), uploads)
+    found = {f"quiet_{name}": parts[0].get(name, 0.0) for name in ("p50_ms", "p99_ms")}
+    found |= {f"beside_{name}": parts[1].get(name, 0.0) for name in ("p50_ms", "p99_ms")}
+    found["uploads_per_s"] = uploads["requests_per_s"]
     found["failures"] = sum(part["failures"] for part in parts)
     found["example"] = next((part["example"] for part in parts if part.get("example")), "")
     return found
+
+
+class Uploading:
+    """Two clients that upload when they are told to. A process of its own: its threads must not hold up those whose times are taken."""
+
+    def __init__(self, port: int, size_bytes: int) -> None:
+        self._job = {"kind": "uploading", "port": port, "path": "/upload", "size_bytes": size_bytes}
+
+    def __enter__(self) -> Uploading:  # noqa: PYI034  (Self came with 3.11)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.clients_run", json.dumps({**self._job, "seconds": 0})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def begin(self, seconds: float) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+
+def upload(port: int, path: str, size_bytes: int) -> None:
+    """What `Uploading` starts."""
+    headers = {"Content-Type": "application/octet-stream"}
+    length = str(size_bytes).encode()
+    asks = [Ask(port, path, bytes(size_bytes), headers, length, whole) for _ in range(2)]
+    for line in sys.stdin:
+        for ask in asks:
+            ask.times_s.clear()
+        print(json.dumps(figures(asks, together(asks, float(line)))), flush=True)
 
 
 class Spent:
@@ -295,9 +344,12 @@ def _own_cpu_s() -> float:
 
 
 def main() -> None:
-    wanted = json.loads(sys.stdin.read())
+    wanted = json.loads(sys.argv[1] if sys.argv[1:] else sys.stdin.read())
     kind, port, path = wanted["kind"], wanted["port"], wanted["path"]
     size_bytes, seconds = wanted["size_bytes"], wanted["seconds"]
+    if kind == "uploading":
+        upload(port, path, size_bytes)
+        return
     if kind == "handover":
         found = by_handover(port, path, size_bytes, seconds)
     elif kind == "uploads":

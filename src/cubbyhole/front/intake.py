@@ -10,6 +10,7 @@ See:   docs/design/request-path.md
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from cubbyhole.core.entries import Buffer
     from cubbyhole.core.handed import HandedMemory
+    from cubbyhole.front.pace import Pace
 
 # Below it a body comes in one message or two, and joining bytes is cheaper than a reservation. (IPC.md: page-sized
 # copies are not what costs.)
@@ -156,6 +158,7 @@ async def read_body(
     scope: Any,
     limit_bytes: int,
     reserve: Callable[[int], Any],
+    pace: Pace,
 ) -> Buffer:
     """Read a body that did not come whole with the first message.
 
@@ -169,6 +172,7 @@ async def read_body(
         scope: ASGI scope, for Content-Length.
         limit_bytes: Largest body.
         reserve: `FrontPort.reserve`.
+        pace: How fast, once it is known to be large.
 
     Raises:
         BodyTooLarge: over the limit, or larger than the channel; whatever is left of the body was not read.
@@ -178,7 +182,7 @@ async def read_body(
     size_bytes = declared_size(scope, limit_bytes)
     part = first["body"]
     if size_bytes is None or size_bytes < RESERVE_FROM_BYTES:
-        return await _read_unmeasured(part, receive, limit_bytes, reserve)
+        return await _read_unmeasured(part, receive, limit_bytes, reserve, pace)
     try:
         reservation = reserve(size_bytes)
     except EntryTooLarge as error:
@@ -194,16 +198,12 @@ async def read_body(
             start = end
             if not more:
                 break
-            straight = straight_from(receive, scope, size_bytes - start)
+            straight = straight_from(receive, scope, size_bytes - start, pace)
             if straight is not None:
                 if not await straight.fill(view, start):
                     raise ClientLeft
                 return reservation
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ClientLeft
-            part = message.get("body", b"")
-            more = message.get("more_body", False)
+            part, more = await _next_part(receive, pace)
     if start != size_bytes:  # no server lets this pass; the body is what came
         return bytes(memoryview(reservation)[:start])
     return reservation
@@ -214,6 +214,7 @@ async def _read_unmeasured(
     receive: Callable[[], Awaitable[Any]],
     limit_bytes: int,
     reserve: Callable[[int], Any],
+    pace: Pace,
 ) -> Buffer:
     body = _GrowingBody(limit_bytes, reserve)
     more = True
@@ -221,11 +222,19 @@ async def _read_unmeasured(
         body.add(part, unread=more)
         if not more:
             return body.finish()
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientLeft
-        part = message.get("body", b"")
-        more = message.get("more_body", False)
+        part, more = await _next_part(receive, pace)
+
+
+async def _next_part(receive: Callable[[], Awaitable[Any]], pace: Pace) -> tuple[bytes, bool]:
+    """Return some more of a body, and whether it is still not all."""
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientLeft
+    part, more = message.get("body", b""), message.get("more_body", False)
+    pause_s = pace.pause_s(len(part)) if more else 0.0
+    if pause_s:  # meanwhile the server reads no further than its own buffer goes, 64 KiB
+        await asyncio.sleep(pause_s)
+    return part, more
 
 
 class _GrowingBody:

@@ -31,6 +31,7 @@ from cubbyhole.front.intake import (
     request_meta,
 )
 from cubbyhole.front.keys import refuse_key
+from cubbyhole.front.pace import Pace
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
 from cubbyhole.scheduling import policy
@@ -213,9 +214,8 @@ class Lane:
             raise ClientLeft
         body = message.get("body", b"")
         if message.get("more_body", False):
-            return await read_body(
-                {"body": body}, receive, scope, self._limit_bytes, exchange.reserve
-            )
+            first, pace = {"body": body}, Pace(exchange.statistics)
+            return await read_body(first, receive, scope, self._limit_bytes, exchange.reserve, pace)
         if len(body) > self._limit_bytes:
             raise BodyTooLarge(len(body), self._limit_bytes, unread=False)
         return body

@@ -24,12 +24,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 if TYPE_CHECKING:
     from uvicorn.protocols.http.flow_control import FlowControl
 
+    from cubbyhole.front.pace import Pace
+
 # Below it the two changes of protocol cost more than they save.
 FROM_BYTES = 256 * 1024
-# How much of one body is read before all other connections have their turn: as much as uvloop reads at once for uvicorn. Twice and
-# four times as much made no difference to the CPU of a body that could be told from noise; without a limit it was a tenth less, and
-# the others waited.
-TURN_BYTES = 256 * 1024
 _DROP_BYTES = 64 * 1024
 
 
@@ -38,15 +36,17 @@ class StraightBody(asyncio.BufferedProtocol):
 
     Args:
         protocol: uvicorn's, which gets everything but the bytes.
+        pace: The body's.
     """
 
-    def __init__(self, protocol: HttpToolsProtocol) -> None:
+    def __init__(self, protocol: HttpToolsProtocol, pace: Pace) -> None:
         self._protocol = protocol
+        self._pace = pace
         self._flow: FlowControl = protocol.flow
         self._loop = asyncio.get_running_loop()
         self._whole: asyncio.Future[None] = self._loop.create_future()
         self._view: memoryview | None = None
-        self._start = self._size = self._turn_bytes = 0
+        self._start = self._size = self._asked_bytes = 0
 
     async def fill(self, view: memoryview, start: int) -> bool:
         """Write what is left of the body to `view[start:]`. A caller that is cancelled leaves the connection usable: the rest is dropped.
@@ -74,9 +74,11 @@ class StraightBody(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> Any:  # noqa: ARG002  (asyncio's; we know better)
         """Say where the next bytes go."""
+        most = self._pace.turn_bytes() if self._view is not None else _DROP_BYTES
+        self._asked_bytes = min(self._size - self._start, most)
         if self._view is None:
-            return bytearray(min(self._size - self._start, _DROP_BYTES))
-        return self._view[self._start : min(self._size, self._start + TURN_BYTES)]
+            return bytearray(self._asked_bytes)
+        return self._view[self._start : self._start + self._asked_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """They are there."""
@@ -84,9 +86,11 @@ class StraightBody(asyncio.BufferedProtocol):
         if self._start == self._size:
             self._hand_back()
             return
-        self._turn_bytes += nbytes
-        if self._turn_bytes >= TURN_BYTES:  # libuv would go on for as long as there is something
-            self._turn_bytes = 0
+        pause_s = self._pace.pause_s(nbytes)
+        if pause_s:
+            self._flow.pause_reading()
+            self._loop.call_later(pause_s, self._flow.resume_reading)
+        elif nbytes == self._asked_bytes:  # libuv would go on for as long as there is something
             self._flow.pause_reading()
             self._loop.call_soon(self._flow.resume_reading)
 
@@ -128,13 +132,14 @@ class StraightBody(asyncio.BufferedProtocol):
             self._whole.set_result(None)
 
 
-def straight_from(receive: Any, scope: Any, left_bytes: int) -> StraightBody | None:
+def straight_from(receive: Any, scope: Any, left_bytes: int, pace: Pace) -> StraightBody | None:
     """Return what reads the rest of a body, whose length the client has told; None where it has to come as messages.
 
     Args:
         receive: ASGI `receive`.
         scope: ASGI scope.
         left_bytes: Still to come.
+        pace: The body's.
     """
     cycle = getattr(receive, "__self__", None)
     if left_bytes < FROM_BYTES or type(cycle) is not RequestResponseCycle or not cycle.more_body:
@@ -144,4 +149,4 @@ def straight_from(receive: Any, scope: Any, left_bytes: int) -> StraightBody | N
         return None
     # The parser refuses a body with two lengths; should another one let it pass, it is not ours to say which counts.
     chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
-    return None if chunked or protocol.scheme != "http" else StraightBody(protocol)
+    return None if chunked or protocol.scheme != "http" else StraightBody(protocol, pace)

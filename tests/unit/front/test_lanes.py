@@ -17,7 +17,9 @@ from tests.unit.front.house import EchoAPI, House, StreamAPI, echo
 import cubbyhole as ls
 from cubbyhole.core.entries import Chunk, Failure, RequestMeta, Result, ResultMeta
 from cubbyhole.core.errors import EntryTooLarge
+from cubbyhole.front.exchange import ExchangeStatistics
 from cubbyhole.front.intake import BodyTooLarge, read_body
+from cubbyhole.front.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -174,7 +176,7 @@ async def test_a_body_without_a_length_is_bounded_by_the_channel_while_it_grows(
 
     first = {"type": "http.request", "body": b"x" * 50_000, "more_body": True}
     with pytest.raises(BodyTooLarge) as caught:
-        await read_body(first, receive, {"headers": []}, 1 << 30, reserve)
+        await read_body(first, receive, {"headers": []}, 1 << 30, reserve, Pace(ExchangeStatistics))
     assert caught.value.unread
     assert reserved == [65536, 131072, 262144, 524288]
 

@@ -13,7 +13,10 @@ import pytest
 import uvicorn
 import uvloop
 
+from cubbyhole.front import pace
+from cubbyhole.front.exchange import ExchangeStatistics
 from cubbyhole.front.intake import ClientLeft, read_body
+from cubbyhole.front.pace import BUSY_TURN_BYTES, Pace
 from cubbyhole.front.straight import FROM_BYTES, straight_from
 
 if TYPE_CHECKING:
@@ -31,6 +34,20 @@ def body_of(size_bytes: int) -> bytes:
     return (bytes(range(251)) * (size_bytes // 251 + 1))[:size_bytes]
 
 
+class CountingPace(Pace):
+    def __init__(self, count: Callable[[], ExchangeStatistics]) -> None:
+        super().__init__(count)
+        self.pauses = 0
+        self.paused = asyncio.Event()
+
+    def pause_s(self, read_bytes: int) -> float:
+        pause_s = super().pause_s(read_bytes)
+        if pause_s:
+            self.pauses += 1
+            self.paused.set()
+        return pause_s
+
+
 class Reader:
     """An ASGI application that reads bodies as a lane does, and answers with what it read."""
 
@@ -40,16 +57,23 @@ class Reader:
         self.begun = asyncio.Event()
         self.patience_s: float | None = None
         self.wait_for_more = False
+        self.waiting = 0
+        self.pace = CountingPace(self.count)
+        self.transport: Any = None
+
+    def count(self) -> ExchangeStatistics:
+        return ExchangeStatistics(waiting=self.waiting)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         first = await receive()
+        self.transport = getattr(getattr(receive, "__self__", None), "transport", None)
         body = first["body"]
         self.begun.set()
         while self.wait_for_more and not receive.__self__.body:  # noqa: ASYNC110  (uvicorn has no event for it)
             await asyncio.sleep(0)
         if first["more_body"]:
-            self.straight.append(straight_from(receive, scope, LIMIT_BYTES) is not None)
-            reading = read_body(first, receive, scope, LIMIT_BYTES, bytearray)
+            self.straight.append(straight_from(receive, scope, LIMIT_BYTES, self.pace) is not None)
+            reading = read_body(first, receive, scope, LIMIT_BYTES, bytearray, self.pace)
             try:
                 body = await asyncio.wait_for(reading, self.patience_s)
             except ClientLeft:
@@ -238,6 +262,47 @@ def test_many_connections_fill_their_own_reservations(loop: str) -> None:
         assert all(app.straight)
 
     run(loop, play)
+
+
+def test_a_body_steps_back_while_others_wait_and_arrives_whole(loop: str) -> None:
+    body = body_of((4 << 20) + 1)
+
+    async def play() -> None:
+        app = Reader()
+        app.waiting = 1
+        async with served(app) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(body) + request(b"next"))
+            assert await answered(reader) == (b"200", read(body))
+            assert await answered(reader) == (b"200", read(b"next"))
+            writer.close()
+        assert app.straight == [True]
+        assert app.pace.pauses >= len(body) // (2 * BUSY_TURN_BYTES) - 1  # turns end where they may
+
+    run(loop, play)
+
+
+def test_a_connection_that_ends_in_a_pause_is_left_alone(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "BUSY_PAUSE_S", 0.05)
+    raised: list[Any] = []
+
+    async def play() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: raised.append(told))
+        app = Reader()
+        app.waiting = 1
+        async with served(app) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(body_of(8 << 20))[: 4 << 20])
+            await app.pace.paused.wait()
+            app.transport.abort()
+            await app.left.wait()
+            await asyncio.sleep(0.1)  # until the pause would have ended
+            writer.close()
+
+    run(loop, play)
+    assert not raised
 
 
 def test_a_wrapped_receive_and_another_parser_see_each_message(loop: str) -> None:
