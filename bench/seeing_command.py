@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench seeing`: what it costs a server to be seen. The no-op, with each way to look switched on, and with all of them.
 
-Interleaved like `bench servers`: in each repetition every way has its turn, and the order is rotated. A way that this version of
-`cubbyhole serve` does not offer is named and left out. Whoever looks is a process of its own: it takes CPU from the server on a small
-machine, which req/s show, and costs the server itself what CPU per request shows.
+All servers live at the same time and one of them has load, for a few seconds; nobody looks at the others meanwhile. Each turn of a way
+stands between two of the server that nobody looks at, and is compared with their mean: a machine whose speed drifts, as a virtual one
+does by a half within a minute, gives ratios all the same. A way that this version of `cubbyhole serve` does not offer is named and left
+out. Whoever looks is a process of its own: it takes CPU from the server on a small machine, which req/s show, and costs the server itself
+what CPU per request shows.
 
 Flow:  __main__.py -> **seeing_command.py** -> contenders.Serving (seen_server.py), seeing_watchers.py -> results/seeing.json
 """
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 WORKLOAD = WORKLOADS["noop-32"]
 LIMIT = 0.95  # of the req/s of a server that nobody looks at
+RATIOS = {"requests_per_s": "of_requests_per_s", "server_cpu_ms": "of_server_cpu_ms"}
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", default=",".join(WAYS), metavar="A,B", help="ways (default: %(default)s)"
     )
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="repetitions")
-    parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="of each run")
+    parser.add_argument("--repeat", type=int, default=10, metavar="N", help="turns of each way")
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of each turn")
     parser.add_argument("--name", default="seeing", help="bench/results/NAME.json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "500"  # ms: few spans are to be sent within a run, too
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "500"  # ms: few spans are to be sent within a turn, too
     names = [name for name in arguments.only.split(",") if name]
     unknown = [name for name in names if name not in WAYS]
     if unknown:
@@ -107,30 +110,17 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [name for name in names if not WAYS[name].offered]
     if missing:
         print(f"bench: left out, as this version has no such option: {', '.join(missing)}")
-    turns: list[tuple[str, list[Way]]] = [("off", [])]
-    turns += [(way.name, [way]) for way in offered]
+    wanted: dict[str, list[Way]] = {way.name: [way] for way in offered}
     together = [way for way in offered if not way.asked_for]
     if len(together) > 1:
-        turns.append(("all", together))
+        wanted["all"] = together
     settings = {
         "seconds": arguments.seconds,
         "repeat": arguments.repeat,
-        "ways": [t[0] for t in turns],
+        "ways": ["off", *wanted],
     }
-    runs = []
-    for repeat in range(arguments.repeat):
-        for number in range(len(turns)):
-            name, ways = turns[(number + repeat) % len(turns)]
-            print(f"bench: {repeat + 1}/{arguments.repeat} {name}", file=sys.stderr)
-            runs.append(
-                {
-                    "contender": name,
-                    "repeat": repeat,
-                    "workload": WORKLOAD.name,
-                    **measure(name, ways, arguments.seconds),
-                }
-            )
-    result = {"kind": "seeing", "name": arguments.name, **machine.record(settings), "runs": runs}
+    result = {"kind": "seeing", "name": arguments.name, **machine.record(settings)}
+    result["runs"] = runs = take_turns(wanted, arguments.repeat, arguments.seconds)
     result["missing"] = missing
     result["summary"] = tables.summarize(runs)
     path = machine.save(result, arguments.name)
@@ -139,30 +129,86 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(one["failures"] for one in runs) else 0
 
 
-def measure(name: str, ways: list[Way], seconds: float) -> dict[str, Any]:
-    """Run the workload on a server that is looked at in these ways."""
-    ports = {way.name: str(free_port()) for way in ways}
-    words = [word.format(port=ports[way.name]) for way in ways for word in way.words]
-    contender = Contender(f"seen-{name}", "cubbyhole", "seen_server.py", words=tuple(words))
-    try:
+def take_turns(wanted: dict[str, list[Way]], repeat: int, seconds: float) -> list[dict[str, Any]]:
+    """Start a server for each way, and one that nobody looks at; return what was measured, turn after turn."""
+    runs: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        base = stack.enter_context(Seen("off", []))
+        seen = [stack.enter_context(Seen(name, ways)) for name, ways in wanted.items()]
+        for one in (base, *seen):  # connections, pools and caches are there from the first turn on
+            one.turn(seconds)
+        for number in range(repeat):
+            order = seen[number % len(seen) :] + seen[: number % len(seen)]
+            before = _note(runs, base.turn(seconds), "off", number)
+            for one in order:
+                print(f"bench: {number + 1}/{repeat} {one.name}", file=sys.stderr)
+                found = _note(runs, one.turn(seconds), one.name, number)
+                after = _note(runs, base.turn(seconds), "off", number)
+                _compare(found, before, after)
+                before = after
+        for one in seen:
+            blind = one.blind()
+            if blind:
+                _note(runs, {"failures": 1, "example": blind}, one.name, repeat)
+    return runs
+
+
+def _note(
+    runs: list[dict[str, Any]], found: dict[str, Any], name: str, number: int
+) -> dict[str, Any]:
+    runs.append({"contender": name, "repeat": number, "workload": WORKLOAD.name, **found})
+    return runs[-1]
+
+
+def _compare(found: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
+    for figure, ratio in RATIOS.items():
+        if all(figure in one for one in (found, before, after)):
+            found[ratio] = 2 * found[figure] / (before[figure] + after[figure])
+
+
+class Seen:
+    """A server, and who looks at it while it has its turn."""
+
+    def __init__(self, name: str, ways: list[Way]) -> None:
+        self.name = name
+        self._ways = ways
+
+    def __enter__(self) -> Seen:  # noqa: PYI034  (Self came with 3.11)
+        ports = {way.name: str(free_port()) for way in self._ways}
+        words = [word.format(port=ports[way.name]) for way in self._ways for word in way.words]
+        contender = Contender(
+            f"seen-{self.name}", "cubbyhole", "seen_server.py", words=tuple(words)
+        )
         with ExitStack() as stack:
             # Who collects has to be there first, who looks at a server must find it there.
-            early = [way for way in ways if way.watcher[:1] == ("collect",)]
-            watchers = [stack.enter_context(Watcher(way, ports[way.name])) for way in early]
-            serving = stack.enter_context(Serving(contender, "noop", Path(sys.executable)))
-            places = {"server": str(serving.port), "pid": str(serving.process.pid)}
-            late = [way for way in ways if way.watcher and way not in early]
-            watchers += [
+            early = [way for way in self._ways if way.watcher[:1] == ("collect",)]
+            self._watchers = [stack.enter_context(Watcher(way, ports[way.name])) for way in early]
+            self._serving = stack.enter_context(Serving(contender, "noop", Path(sys.executable)))
+            places = {"server": str(self._serving.port), "pid": str(self._serving.process.pid)}
+            late = [way for way in self._ways if way.watcher and way not in early]
+            self._watchers += [
                 stack.enter_context(Watcher(way, ports[way.name], **places)) for way in late
             ]
-            figures = serving.load(WORKLOAD, seconds, 1.0)
-            looks = {watcher.name: watcher.end() for watcher in watchers}
-    except (RuntimeError, OSError) as error:
-        return {"failures": 1, "requests": 0, "example": str(error)[-600:]}
-    unseen = [watcher for watcher, count in looks.items() if not count]
-    if unseen:
-        figures |= {"failures": 1, "example": f"nothing was seen by {', '.join(unseen)}"}
-    return figures
+            self._stack = stack.pop_all()
+        return self
+
+    def turn(self, seconds: float) -> dict[str, Any]:
+        for watcher in self._watchers:
+            watcher.tell("look")
+        try:
+            return self._serving.load(WORKLOAD, seconds, 0.3)
+        finally:
+            for watcher in self._watchers:
+                watcher.tell("rest")
+
+    def blind(self) -> str:
+        """End the watchers; returns who saw nothing, as a sentence."""
+        looks = {watcher.name: watcher.end() for watcher in self._watchers}
+        unseen = [watcher for watcher, count in looks.items() if not count]
+        return f"nothing was seen by {', '.join(unseen)}" if unseen else ""
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
 
 class Watcher:
@@ -175,6 +221,7 @@ class Watcher:
     def __enter__(self) -> Watcher:  # noqa: PYI034  (Self came with 3.11)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.seeing_watchers", *self._words],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -186,9 +233,13 @@ class Watcher:
             raise RuntimeError(f"{self.name}: {errors[-400:]}")
         return self
 
+    def tell(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
     def end(self) -> int:
         """End it; returns how often it looked."""
-        self._process.terminate()
         text, _ = self._process.communicate(timeout=20)
         return int(text.split()[-1]) if text.split() else 0
 
@@ -201,20 +252,18 @@ class Watcher:
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     """Write the table: each way, and what is left of the req/s of a server that nobody looks at."""
     measured = result["summary"].get(WORKLOAD.name, {})
-    base = measured.get("off", {})
     rows = []
     for name in result["settings"]["ways"]:
         if name not in measured:
             continue
         one = measured[name]
-        kept = ratio(one, base, "requests_per_s")
-        cells = [tables.cell(one.get(key)) for key in ("requests_per_s", "server_cpu_ms")]
+        cells = [tables.cell(one.get(key)) for key in RATIOS]
         title = (
             WAYS[name].title
             if name in WAYS
             else {"off": "nobody looks", "all": "all of them"}[name]
         )
-        rows.append([title, *cells, f"{kept:.1%}", f"{ratio(one, base, 'server_cpu_ms'):.2f}x"])
+        rows.append([title, *cells, *(_spread(one.get(ratio)) for ratio in RATIOS.values())])
     head = [
         f"no-op, {WORKLOAD.connections} connections",
         "req/s",
@@ -223,19 +272,17 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
         "of CPU",
     ]
     parts = [tables.grid(head, rows, markdown=markdown)]
-    whole = measured.get("all")
-    if whole and base:
-        kept = ratio(whole, base, "requests_per_s")
-        verdict = "reached" if kept >= LIMIT else "missed"
+    whole = measured.get("all", {}).get("of_requests_per_s")
+    if whole:
+        verdict = "reached" if whole["median"] >= LIMIT else "missed"
         parts.append(
-            f"With all of them {kept:.1%} of the req/s are left; the target is {LIMIT:.0%}: {verdict}."
+            f"With all of them {whole['median']:.1%} of the req/s are left; the target is {LIMIT:.0%}: {verdict}."
         )
     told = tables.failures(result["runs"])
     return "\n\n".join([*parts, f"Failed\n\n{told}"] if told else parts)
 
 
-def ratio(one: dict[str, Any], base: dict[str, Any], figure: str) -> float:
-    """Compare two medians."""
-    if figure not in one or figure not in base:
-        return 0.0
-    return float(one[figure]["median"] / base[figure]["median"])
+def _spread(figure: dict[str, float] | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure['median']:.1%} ({figure['min']:.0%}-{figure['max']:.0%})"

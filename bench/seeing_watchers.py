@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who looks at a server while it is measured: `python -m bench.seeing_watchers WHAT ...`, until SIGTERM.
+"""Who looks at a server while it is measured: `python -m bench.seeing_watchers WHAT WHERE`.
 
     scrape PORT      GET /metrics each second, as a Prometheus would
     observe PID      the picture of `cubbyhole top`, and the histograms, each second, from outside
     page PORT        reads the inspector's stream, as an open page does
     collect PORT     takes OpenTelemetry spans, and drops them
+
+It looks from a line `look` on stdin to a line `rest`, and ends with stdin.
 
 Flow:  seeing_command.py -> **seeing_watchers.py** -> one line at its end: how often it looked
 Owns:  nothing of the server.
@@ -12,9 +14,10 @@ Owns:  nothing of the server.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
-import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -26,7 +29,38 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 PAGE_PATH = "/api/stream"
-ended = threading.Event()
+
+
+class Wanted:
+    """Whether somebody is to look now; a thread reads it from stdin."""
+
+    def __init__(self) -> None:
+        self.looking = threading.Event()
+        self.resting = threading.Event()  # the opposite, to be waited for
+        self.ended = False
+        self.stream: socket.socket | None = None  # ends with the turn
+        self.resting.set()
+
+    def read(self) -> None:
+        for line in sys.stdin:
+            if line.strip() == "look":
+                self.resting.clear()
+                self.looking.set()
+            else:
+                self._rest()
+        self.ended = True
+        self._rest()
+        self.looking.set()  # whoever waits for a turn sees the end instead
+
+    def _rest(self) -> None:
+        self.looking.clear()
+        self.resting.set()
+        if self.stream is not None:
+            with contextlib.suppress(OSError):
+                self.stream.shutdown(socket.SHUT_RDWR)
+
+
+wanted = Wanted()
 
 
 def scrape(port: str) -> int:
@@ -63,22 +97,28 @@ def observer(pid: str) -> Callable[[], int]:
 
 
 def read_page(port: str) -> int:
-    """Read the stream of pictures until the end; returns how many came."""
+    """Read the stream of pictures until the turn ends; returns how many came."""
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
-    while not ended.is_set():
+    while not wanted.resting.is_set():
         try:  # the page is a process of its own, and starts beside the server
             connection.request("GET", PAGE_PATH)
             break
         except ConnectionRefusedError:
             connection.close()
             time.sleep(0.05)
+    else:
+        return 0
+    wanted.stream = connection.sock
     answer = connection.getresponse()
     pictures = 0
-    while not ended.is_set():
-        line = answer.readline()
-        if not line:
-            break
-        pictures += line.startswith(b"data:")
+    with contextlib.suppress(http.client.HTTPException, OSError):  # the turn ends in the middle
+        while not wanted.resting.is_set():
+            line = answer.readline()
+            if not line:
+                break
+            pictures += line.startswith(b"data:")
+    wanted.stream = None
+    connection.close()
     return pictures
 
 
@@ -103,28 +143,32 @@ def collect(port: str) -> int:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print("ready", flush=True)
-        ended.wait()
+        while not wanted.ended:
+            wanted.looking.wait()
+            wanted.resting.wait()
         server.shutdown()
     return taken[0]
 
 
 def main() -> None:
     what, subject = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    threading.Thread(target=wanted.read, daemon=True).start()
     if what == "collect":
         print(collect(subject))
         return
-    if what == "page":
-        print("ready", flush=True)
-        print(read_page(subject))
-        return
-    look = observer(subject) if what == "observe" else lambda: scrape(subject)
+    ways = {"page": lambda: read_page(subject), "scrape": lambda: scrape(subject)}
+    look = observer(subject) if what == "observe" else ways[what]
     print("ready", flush=True)
-    looks, due = 0, time.monotonic()
-    while not ended.is_set():
-        looks += look()
-        due += EVERY_S
-        ended.wait(max(0.0, due - time.monotonic()))
+    looks = 0
+    while True:
+        wanted.looking.wait()
+        if wanted.ended:
+            break
+        due = time.monotonic()
+        while not wanted.resting.is_set():
+            looks += look()
+            due += EVERY_S
+            wanted.resting.wait(max(0.0, due - time.monotonic()))
     print(looks)
 
 

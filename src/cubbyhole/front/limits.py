@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.front.intake import BodyTooLarge, declared_size
-from cubbyhole.front.reply import send_too_large
+from cubbyhole.front.reply import LINGER_BYTES, send_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,17 +46,20 @@ class MaxSizeMiddleware:
         if scope["type"] != "http" or self.max_size is None:
             await self.app(scope, receive, send)
             return
-        limit_bytes = int(self.max_size)
+        limit_bytes = bound_bytes = int(self.max_size)
         total = 0
         started = False
 
         async def counted() -> Any:
-            nonlocal total
+            nonlocal total, bound_bytes
             message = await receive()
             if message["type"] == "http.request":
                 total += len(message.get("body", b""))
-                if total > limit_bytes:
+                if total > bound_bytes:
                     unread = message.get("more_body", False)
+                    bound_bytes = (
+                        total + 2 * LINGER_BYTES
+                    )  # for a lane that answers, and drops the rest
                     raise BodyTooLarge(total, limit_bytes, unread=unread)
             return message
 

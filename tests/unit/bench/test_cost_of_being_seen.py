@@ -7,19 +7,23 @@ from typing import Any
 
 import pytest
 from bench import tables
-from bench.seeing_command import WAYS, ratio, report
+from bench.seeing_command import WAYS, _compare, report
 
 
 def result(per_s: dict[str, float], **failed: str) -> dict[str, Any]:
-    about = {"workload": "noop-32", "repeat": 0}
-    runs: list[dict[str, Any]] = [
-        {**about, "contender": name, "requests_per_s": value, "server_cpu_ms": 0.1, "failures": 0}
-        for name, value in per_s.items()
-    ]
+    """Turns of each way, each between two of `off`."""
+    about = {"workload": "noop-32", "repeat": 0, "failures": 0}
+    runs: list[dict[str, Any]] = []
+    off = {"requests_per_s": 1000.0, "server_cpu_ms": 0.1}
+    for name, value in per_s.items():
+        found = {**about, "contender": name, **off, "requests_per_s": value}
+        _compare(found, off, off)
+        runs.append(found)
     runs += [
         {**about, "contender": name, "failures": 1, "example": why} for name, why in failed.items()
     ]
-    return {"settings": {"ways": list(per_s)}, "runs": runs, "summary": tables.summarize(runs)}
+    ways = [*per_s, *failed]
+    return {"settings": {"ways": ways}, "runs": runs, "summary": tables.summarize(runs)}
 
 
 @pytest.mark.parametrize(("per_s", "word"), [(960.0, "reached"), (940.0, "missed")])
@@ -34,8 +38,17 @@ def test_a_way_that_failed_is_told_and_has_no_figure() -> None:
     assert "target" not in text
 
 
-def test_without_a_base_there_is_no_ratio() -> None:
-    assert ratio({"requests_per_s": {"median": 1.0}}, {}, "requests_per_s") == 0.0
+def test_a_turn_is_compared_with_the_mean_of_its_neighbours() -> None:
+    found = {"requests_per_s": 90.0, "server_cpu_ms": 3.0}
+    neighbours = [{"requests_per_s": value, "server_cpu_ms": 2.0} for value in (80.0, 120.0)]
+    _compare(found, *neighbours)
+    assert (found["of_requests_per_s"], found["of_server_cpu_ms"]) == (0.9, 1.5)
+
+
+def test_beside_a_turn_that_failed_there_is_no_ratio() -> None:
+    found = {"requests_per_s": 90.0}
+    _compare(found, {"failures": 1}, {"requests_per_s": 80.0})
+    assert "of_requests_per_s" not in found
 
 
 def test_ways_that_need_no_option_are_always_offered() -> None:

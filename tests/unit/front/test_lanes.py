@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -257,6 +258,24 @@ async def test_an_endless_body_is_answered_413_and_cut_off(lane: str) -> None:
         finally:  # at once, or the server waits for the rest when it ends
             writer.transport.abort()
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_who_reads_nothing_before_all_is_sent_finds_the_413(lane: str) -> None:
+    """A connection that is closed while its client sends is reset, and the answer lost."""
+    with (
+        House(server_for(lane, max_payload_size=100_000), answer_as_asked) as house,
+        house.over_http() as url,
+    ):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            for _ in range(128):  # 8 MiB
+                client.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            client.sendall(b"0\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize("lane", LANES)
