@@ -39,6 +39,7 @@ MODULES = {
         "cbh_heap.c",
     ],
     "_index": ["cbh_index.c", "cbh_segment.c", "cbh_heap.c"],
+    "_lines": [],  # of the access log
 }
 
 

@@ -1,31 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A line for each request, written out of its way: the event loop notes what was answered, a thread formats and writes it.
+"""A line for each request, out of its way: the event loop notes what was answered, a thread writes.
 
-Off unless `access_log=True`; then it costs a request a wrapped `send` and one append. The thread shares the interpreter with the event
-loop, so a line has to be cheap, too: where our own handler writes, many lines are one write, and none is a `LogRecord`
-(observe/access_lines.py). Handlers of the user's own get records.
+Off unless `access_log=True`. A lane of the fast ones notes a short answer by itself, in C (`_native/_lines`); what else is answered passes
+an `Answer`, which looks at its messages. Some dozens at a time are made into text where our own handler writes (observe/access_lines.py).
+The event loop does that itself: a thread would hold it up as long, and find nothing in its core's cache. Handlers of the user's own get
+records, from the thread: they may wait for a disk or a network.
 
-Flow:  uvicorn -> **AccessLog** -> FrontApp;  noted -> the thread, some times a second -> logger `cubbyhole.access`
+Flow:  FrontApp -> a lane that is **logged** | **AccessLog** -> server.app;  noted -> text -> the thread -> `cubbyhole.access`
 Owns:  the thread, and what is noted and not written yet: `MOST_NOTED` at most, the rest is counted.
 See:   docs/guide/logs.md
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import queue
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.observe.access_lines import Answered, write_lines
+from cubbyhole.observe.access_lines import Lines, Notes, make_lines, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cubbyhole.front.exchange import Exchange, Waiter
+    from cubbyhole.front.lane import Lane
+
 logger = logging.getLogger("cubbyhole.access")
 
-WRITE_EVERY_S = 0.05  # often, as the event loop waits while a batch of lines is made: 1 ms for 400
+WRITE_EVERY_S = 0.2  # each time the thread and the event loop get into each other's way a little
 MOST_NOTED = 50_000  # a few megabytes; a disk that stops must not take the front's memory
 
 
@@ -54,19 +59,25 @@ class Answer:
 
 
 class AccessLog:
-    """An ASGI app around another one.
+    """An ASGI app around another one, whose requests it notes.
 
     Args:
         app: What serves.
-        write_every_s: Between two looks of the thread.
+
+    Attributes:
+        note: Notes a request that ends now: `Notes.note`.
     """
 
-    def __init__(self, app: Callable[..., Any], write_every_s: float = WRITE_EVERY_S) -> None:
+    def __init__(self, app: Callable[..., Any]) -> None:
         self._app = app
-        self._noted: deque[Answered] = deque()
+        self._notes = Notes(self._wait_for_more, self.hand_over)
+        self.note = self._notes.note
+        self._made: queue.SimpleQueue[Lines] = queue.SimpleQueue()
+        self._handed = self._written = 0  # lines: by the event loop, by the thread
         self._left_out = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = False  # a call of `hand_over`
         self._ended = threading.Event()
-        self._write_every_s = write_every_s
         self._thread: threading.Thread | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -74,51 +85,88 @@ class AccessLog:
         if scope["type"] != "http":
             await self._serve_lifespan(scope, receive, send)
             return
-        began_ns = now_ns()
-        answer = Answer(send)
+        began_ns, answer = now_ns(), Answer(send)
         try:
             await self._app(scope, receive, answer.send)
         finally:
-            if len(self._noted) < MOST_NOTED:
-                ended_ns = now_ns()
-                self._noted.append(
-                    (
-                        ended_ns,
-                        ended_ns - began_ns,
-                        scope["method"],
-                        scope["path"],
-                        answer.status,
-                        answer.size,
-                        scope.get("client"),
-                        answer.name,
-                    )
-                )
-            else:
-                self._left_out += 1
+            self.note(scope, began_ns, answer.status, answer.size, answer.name)
+
+    def hand_over(self) -> None:
+        """Make lines of what is noted, for the thread to write."""
+        self._due = False
+        if not len(self._notes):
+            return
+        if self._handed - self._written >= MOST_NOTED:
+            self._left_out += len(self._notes.take())
+            return
+        lines = make_lines(logger, self._notes)
+        self._handed += lines.requests
+        self._made.put(lines)
+
+    def _wait_for_more(self) -> None:
+        """Something is noted: if there are not soon enough of them for a batch, it is handed over alone."""
+        if not self._due and self._loop is not None:
+            self._due = True
+            self._loop.call_later(WRITE_EVERY_S, self.hand_over)
+
+    def write(self) -> None:
+        """Write the lines that are made."""
+        made = [self._made.get_nowait() for _ in range(self._made.qsize())]  # no other takes them
+        write_lines(logger, made)
+        self._written += sum(lines.requests for lines in made)
+        if self._left_out:
+            count, self._left_out = self._left_out, 0
+            logger.warning('requests not logged: count=%d reason="too many at once"', count)
 
     async def _serve_lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" and self._thread is None:
+            self._loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._work, name="access-log", daemon=True)
             self._thread.start()
         try:
             await self._app(scope, receive, send)
         finally:
             if scope["type"] == "lifespan":
+                self.hand_over()
                 self._ended.set()
                 if self._thread is not None:
                     self._thread.join(2.0)  # a terminal that is stopped must not hold up the end
 
     def _work(self) -> None:
-        while not self._ended.wait(self._write_every_s):
+        while not self._ended.wait(WRITE_EVERY_S):
             self.write()
         self.write()
 
-    def write(self) -> None:
-        """Write what is noted."""
-        take = self._noted.popleft  # the event loop appends meanwhile
-        noted = [take() for _ in range(len(self._noted))]
-        if noted:
-            write_lines(logger, noted)
-        if self._left_out:
-            count, self._left_out = self._left_out, 0
-            logger.warning('requests not logged: count=%d reason="too many at once"', count)
+
+def logged(base: type[Lane], log: AccessLog) -> type[Lane]:
+    """Return a kind of lane that notes its requests.
+
+    Args:
+        base: The kind that serves.
+        log: Of this front.
+    """
+
+    class LoggedLane(base):  # type: ignore[valid-type, misc]  # a class made for the options of a server
+        """See the module."""
+
+        _note = staticmethod(log.note)  # into C, with no call of Python's between
+
+        async def _reply(
+            self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any
+        ) -> None:
+            answer = Answer(send)
+            try:
+                await super()._reply(scope, answer.send, exchange, waiter, collected)
+            finally:
+                log.note(scope, waiter.since_ns, answer.status, answer.size, answer.name)
+
+        async def _turn_away(
+            self, scope: Any, receive: Any, send: Any, error: Exception, received_ns: int
+        ) -> None:
+            answer = Answer(send)
+            try:
+                await super()._turn_away(scope, receive, answer.send, error, received_ns)
+            finally:
+                log.note(scope, received_ns, answer.status, answer.size, answer.name)
+
+    return LoggedLane

@@ -74,6 +74,7 @@ class Lane:
     """
 
     read_meta: Callable[[Any, frozenset[bytes]], Any] = staticmethod(request_meta)
+    _note: Callable[..., None] | None = None  # for the access log: `access.logged`
 
     def __init__(
         self, desk: Desk, endpoint: int, *, guarded: bool, compressed: bool, inside_fastapi: bool
@@ -110,21 +111,15 @@ class Lane:
             body = await self._read(scope, receive, exchange, received_ns)
             meta, wishes = self.read_meta(scope, self._noted)
             waiter = self._submit(exchange, scope, body, meta, wishes, received_ns, receive)
-        except ClientLeft:
-            return None
-        except BodyTooLarge as error:
-            self._desk.reject(error.code)
-            return await self._refuse_body(scope, send, receive, unread=error.unread)
-        except EntryTooLarge as error:
-            self._desk.reject(error.code)
-            return await self._refuse_body(scope, send, receive, unread=False)
-        except CubbyholeError as error:
-            return await self._refuse(scope, send, error)
+        except (ClientLeft, CubbyholeError) as error:
+            return await self._turn_away(scope, receive, send, error, received_ns)
         del body  # the channel has it now; a reservation must not live as long as its request
         try:
             collected = await waiter.future
         except BaseException:  # this task is cancelled: nobody will read the answer
             exchange.leave(waiter)
+            if self._note is not None:
+                self._note(scope, received_ns, 0, 0)
             raise
         outcome = collected.outcome
         # The case that most requests are, without a further call: a short JSON result.
@@ -135,6 +130,8 @@ class Lane:
                 start = {"type": "http.response.start", "status": outcome.status, "headers": head}
                 await send(start)
                 await send({"type": "http.response.body", "body": content})
+                if self._note is not None:
+                    self._note(scope, received_ns, outcome.status, len(content))
                 return None
         return await self._reply(scope, send, exchange, waiter, collected)
 
@@ -268,6 +265,24 @@ class Lane:
         return client_id(scope["headers"]) or (
             b"" if exchange is None else b"%d" % next(exchange.ids)
         )
+
+    async def _turn_away(
+        self,
+        scope: Any,
+        receive: Any,
+        send: Any,
+        error: Exception,
+        received_ns: int,  # noqa: ARG002  (for a lane that notes it)
+    ) -> None:
+        """Answer a request that has no entry, for the reason `error`; it came at `received_ns`."""
+        if isinstance(error, ClientLeft):
+            return
+        if isinstance(error, (BodyTooLarge, EntryTooLarge)):
+            self._desk.reject(error.code)
+            unread = isinstance(error, BodyTooLarge) and error.unread
+            await self._refuse_body(scope, send, receive, unread=unread)
+        elif isinstance(error, CubbyholeError):
+            await self._refuse(scope, send, error)
 
     async def _refuse_body(self, scope: Any, send: Any, receive: Any, *, unread: bool) -> None:
         extra: Headers = [(b"x-request-id", self._name(scope))]

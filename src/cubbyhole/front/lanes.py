@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kind of lane a server's options need: what is switched off is not in it, and costs nothing.
 
-    Lane -> LimitedLane (shares, limits by client and bytes) -> KeepingLane (requests for replay) -> TracedLane (spans, for some
-    requests; the others go by a lane of the kind below it)
+    Lane -> LimitedLane (shares, limits by client and bytes) -> KeepingLane (requests for replay) -> LoggedLane (lines of the access log)
+    -> TracedLane (spans, for some requests; the others go by a lane of the kind below it)
 
 Flow:  routes.py, handover.py, grpc_service.py -> **kind_of_lane**
 Owns:  nothing.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cubbyhole.core.settings import ServerSettings
+    from cubbyhole.front.access import AccessLog
 
 
 def kind_of_lane(
@@ -26,6 +27,7 @@ def kind_of_lane(
     *,
     by_http: bool = True,
     read_meta: Callable[[Any, frozenset[bytes]], Any] | None = None,
+    access_log: AccessLog | None = None,
 ) -> type[Lane]:
     """Return the lane's class.
 
@@ -33,6 +35,7 @@ def kind_of_lane(
         settings: The server's.
         by_http: Requests come by HTTP. Others are not kept: they could not be sent again as they came.
         read_meta: As `Lane.read_meta`; None: that of HTTP.
+        access_log: Where its requests are to be noted; None: nowhere, or somebody else does it.
     """
     limits = (settings.max_queue_per_key, settings.max_queue_bytes)
     limited = settings.fair_shares or any(limit is not None for limit in limits)
@@ -43,6 +46,10 @@ def kind_of_lane(
         from cubbyhole.front.keeping import keeping
 
         kind = keeping(kind)
+    if access_log is not None:
+        from cubbyhole.front.access import logged
+
+        kind = logged(kind, access_log)
     if settings.otel is not None:
         from cubbyhole.front.tracing import traced
 

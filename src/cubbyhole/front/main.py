@@ -144,7 +144,6 @@ def make_server(arguments: FrontArguments) -> FrontServer:
     desk = server.desk
     desk.place = Place(arguments.index, arguments.channel, arguments.roster)
     desk.shut_down = arguments.shut_down
-    lanes = fast_lanes(server.app, desk, server.own_middlewares)
     if arguments.settings.grpc_port is not None:
         from cubbyhole.front.grpc_service import (
             grpc_lifespan,  # heavy, and only for who asks for it
@@ -156,7 +155,6 @@ def make_server(arguments: FrontArguments) -> FrontServer:
                 desk, address, arguments.settings.grpc_port, lambda: processes_ready(desk)
             )
         )
-    desk.fast_paths = frozenset(lanes)
     root_path = options.get("root_path", "")
     # Forwarded headers matter to user routes only: their cost stays off the fast lane.
     app: Any = server.app
@@ -164,12 +162,14 @@ def make_server(arguments: FrontArguments) -> FrontServer:
         trusted = options.pop("forwarded_allow_ips", None)
         trusted = trusted or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
         app = ProxyHeadersMiddleware(app, trusted_hosts=trusted)
-    front = FrontApp(desk, app, {root_path + path: lane for path, lane in lanes.items()})
-    served: Any = front
+    access_log = None
     if options.pop("access_log", False):
         from cubbyhole.front.access import AccessLog
 
-        served = AccessLog(front)
+        app = access_log = AccessLog(app)
+    lanes = fast_lanes(server.app, desk, server.own_middlewares, access_log)
+    desk.fast_paths = frozenset(lanes)
+    front = FrontApp(desk, app, {root_path + path: lane for path, lane in lanes.items()})
     host, port = arguments.sockets[0].getsockname()[:2] if arguments.sockets else (None, None)
     ours: dict[str, Any] = {
         "host": host,
@@ -186,7 +186,7 @@ def make_server(arguments: FrontArguments) -> FrontServer:
         share = -(-most // arguments.roster.fronts)
         options["http"] = bounded_protocol(options.get("http", ours["http"]), share)
     config = uvicorn.Config(
-        served, **{**ours, **options, "interface": "asgi3", "proxy_headers": False}
+        front, **{**ours, **options, "interface": "asgi3", "proxy_headers": False}
     )
     return FrontServer(config, arguments)
 

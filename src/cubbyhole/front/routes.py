@@ -28,6 +28,7 @@ from cubbyhole.front.tools import add_tools
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cubbyhole.front.access import AccessLog
     from cubbyhole.front.desk import Desk
     from cubbyhole.front.lane import Lane
 
@@ -177,13 +178,16 @@ def add_middlewares(app: FastAPI, desk: Desk, middlewares: list[Any]) -> list[An
     return [middleware for middleware in app.user_middleware if middleware not in users]
 
 
-def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str, Lane]:
+def fast_lanes(
+    app: FastAPI, desk: Desk, own_middlewares: list[Any], access_log: AccessLog | None = None
+) -> dict[str, Lane]:
     """Return the model paths whose requests no user code in the front needs to see.
 
     Args:
         app: `server.app`, as it is when the front starts.
         desk: The server's.
         own_middlewares: What `app.user_middleware` holds of ours.
+        access_log: Where they note their requests, if there is one.
     """
     if (
         any(middleware not in own_middlewares for middleware in app.user_middleware)
@@ -193,7 +197,7 @@ def fast_lanes(app: FastAPI, desk: Desk, own_middlewares: list[Any]) -> dict[str
     ):
         return {}
     compressed = is_compressed(desk)
-    make = kind_of_lane(desk.settings)
+    make = kind_of_lane(desk.settings, access_log=access_log)
     return {
         path: make(desk, number, guarded=True, compressed=compressed, inside_fastapi=False)
         for number, endpoint in enumerate(desk.settings.endpoints)

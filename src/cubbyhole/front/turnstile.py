@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubbyhole.core.clock import NEVER_NS
+from cubbyhole.core.clock import NEVER_NS, now_ns
 from cubbyhole.core.entries import Result
 from cubbyhole.core.errors import CubbyholeError
 from cubbyhole.front.intake import header
@@ -151,7 +151,7 @@ class LimitedLane(Lane):
         try:
             ticket = turnstile.enter(scope, self._endpoint, self._expected_bytes(scope))
         except CubbyholeError as error:
-            return await self._refuse(scope, send, error)
+            return await self._turn_away(scope, receive, send, error, now_ns())
         scope[_TICKET] = ticket
         try:
             return await super().answer(scope, receive, send)

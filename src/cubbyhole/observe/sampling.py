@@ -34,9 +34,10 @@ class Admission:
 
     def __init__(self, per_s: float | None) -> None:
         self._per_s = per_s
-        self._most = max(1.0, per_s) if per_s else 0.0
-        self._tokens = self._most
-        self._filled_ns = now_ns()
+        # The budget as one moment: each trace moves it on by an interval, and while it is more than a burst ahead there is none left.
+        self._interval_ns = int(1e9 / per_s) if per_s else 0
+        self._burst_ns = int(max(per_s or 0.0, 1.0) - 1.0) * self._interval_ns
+        self._spent_until_ns = 0
         self.left_out = 0
 
     def admits(self, traceparent: str) -> bool:
@@ -54,13 +55,8 @@ class Admission:
         return wanted
 
     def _take(self) -> bool:
-        if self._tokens < 1.0:
-            at_ns = now_ns()
-            self._tokens = min(
-                self._most, self._tokens + (at_ns - self._filled_ns) / 1e9 * (self._per_s or 0.0)
-            )
-            self._filled_ns = at_ns
-            if self._tokens < 1.0:
-                return False
-        self._tokens -= 1.0
+        at_ns = now_ns()
+        if not self._per_s or self._spent_until_ns > at_ns + self._burst_ns:
+            return False
+        self._spent_until_ns = max(self._spent_until_ns, at_ns) + self._interval_ns
         return True

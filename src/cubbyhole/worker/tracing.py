@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanKind
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.core.entries import Chunk, Failure, RequestMeta
+from cubbyhole.core.entries import Chunk, Failure
 from cubbyhole.core.errors import ChannelFull, EntryTooLarge
 from cubbyhole.observe.traces import Tracer, inside, link, note_error, note_failure
 from cubbyhole.worker.batches import Batch
@@ -35,20 +35,22 @@ if TYPE_CHECKING:
     from cubbyhole.core.entries import ClaimedEntry, Outcome, Result
     from cubbyhole.worker.hooks import Hook
 
-_NO_META = RequestMeta()
-
 
 class Spans:
-    """The worker spans of the entries under way, by id. Only sampled ones are here."""
+    """The worker spans of the entries under way. Only sampled ones are here.
+
+    Attributes:
+        open: By the entry's id.
+    """
 
     def __init__(self, tracer: Tracer, worker: int, path: str) -> None:
         self.tracer = tracer
         self._fixed = {"cubbyhole.worker": worker, "cubbyhole.endpoint": path}
-        self._open: dict[int, Span] = {}
+        self.open: dict[int, Span] = {}
 
     def begin(self, entry: ClaimedEntry) -> None:
-        """An entry was claimed."""
-        meta = decode_meta(entry.meta) if entry.meta else _NO_META
+        """An entry with a meta was claimed."""
+        meta = decode_meta(entry.meta)
         if not meta.traceparent:  # its front made no span of it
             return
         carrier = {"traceparent": meta.traceparent, "tracestate": meta.tracestate}
@@ -62,15 +64,15 @@ class Spans:
             attributes["cubbyhole.client_request_id"] = meta.request_id
         span = self.tracer.start("worker", SpanKind.CONSUMER, carrier, attributes, now_ns())
         if span.is_recording():
-            self._open[entry.id] = span
+            self.open[entry.id] = span
 
     def of(self, entry: ClaimedEntry) -> Span | None:
         """Return an entry's span, None if it is not recorded."""
-        return self._open.get(entry.id)
+        return self.open.get(entry.id)
 
     def end(self, entry: ClaimedEntry, outcome: Outcome) -> None:
         """An entry has its outcome."""
-        span = self._open.pop(entry.id, None)
+        span = self.open.pop(entry.id, None)
         if span is None:
             return
         if isinstance(outcome, Failure):
@@ -81,7 +83,7 @@ class Spans:
 
     def note_chunk(self, entry: ClaimedEntry) -> None:
         """A part of an entry's answer went out: the first one is an event."""
-        span = self._open.get(entry.id)
+        span = self.open.get(entry.id)
         if span is not None:
             attributes: Any = getattr(span, "attributes", None) or {}
             count = attributes.get("cubbyhole.chunks", 0)
@@ -128,9 +130,9 @@ class Spans:
 
     def close(self) -> None:
         """End what is open, and send everything."""
-        for span in self._open.values():
+        for span in self.open.values():
             span.end()
-        self._open.clear()
+        self.open.clear()
         self.tracer.close()
 
 
@@ -148,11 +150,14 @@ class TracedPort:
         """Claim, and begin a span for each entry."""
         entries = self._port.claim(max_entries, wait_s)
         for entry in entries:
-            self._spans.begin(entry)
+            if entry.meta:  # most have none, and no span either
+                self._spans.begin(entry)
         return entries
 
     def publish(self, entry: ClaimedEntry, outcome: Outcome, wait_s: float = 0.0) -> bool:
         """Publish, and end the entry's span with its outcome."""
+        if entry.id not in self._spans.open:
+            return self._port.publish(entry, outcome, wait_s)
         if isinstance(outcome, Chunk):
             taken = self._port.publish(entry, outcome, wait_s)
             if taken:
@@ -291,7 +296,7 @@ class TracedRunner(Runner):
         super().__init__(*made, handover=handover)
         self._spans = spans
         untraced = self.answer  # of the plain hooks, if they allow it
-        self.answer = lambda entry: (untraced if spans.of(entry) is None else self._answer)(entry)
+        self.answer = lambda entry: (self._answer if entry.id in spans.open else untraced)(entry)
         # mypy: a traced hook is a hook to all who call it
         self.predict_hook = cast("Hook", TracedHook(self.predict_hook, "predict", spans))
         self.encode_hook = cast("Hook", TracedHook(self.encode_hook, "encode", spans))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from cubbyhole.front import access
 from cubbyhole.front.access import AccessLog
+from cubbyhole.observe.access_lines import AT_ONCE
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -36,6 +38,7 @@ async def test_a_request_is_noted_at_its_end_and_written_later(
     served = AccessLog(app)
     await served(scope("/predict"), None, send)
     assert not caplog.records
+    served.hand_over()
     served.write()
     (line,) = caplog.messages
     assert line.startswith("request: method=POST path=/predict status=201 duration_ms=")
@@ -46,6 +49,7 @@ async def test_a_path_with_line_breaks_stays_one_word(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO, "cubbyhole.access")
     served = AccessLog(app)
     await served(scope("/a b\nc"), None, send)
+    served.hand_over()
     served.write()
     assert "path=/a%20b%0Ac status" in caplog.messages[0]
 
@@ -57,6 +61,7 @@ async def test_a_request_that_raises_is_noted_without_a_status(
     served = AccessLog(app)
     with pytest.raises(ValueError, match="no"):
         await served(scope("/raises"), None, send)
+    served.hand_over()
     served.write()
     assert "status=0" in caplog.messages[0]
 
@@ -69,6 +74,36 @@ async def test_what_a_stopped_disk_does_not_take_is_counted_not_kept(
     served = AccessLog(app)
     for _ in range(5):
         await served(scope("/predict"), None, send)
+        served.hand_over()
     served.write()
     assert len(caplog.messages) == 3
     assert "requests not logged: count=3" in caplog.messages[-1]
+    await served(scope("/predict"), None, send)
+    served.hand_over()
+    served.write()
+    assert len(caplog.messages) == 4, "what is written makes room"
+
+
+async def test_lines_are_handed_over_when_there_are_enough_or_after_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    served = AccessLog(lifespan_or_app)
+    ends = asyncio.Event()
+    running = asyncio.create_task(served({"type": "lifespan"}, ends.wait, send))
+    await asyncio.sleep(0)
+    for _ in range(AT_ONCE + 1):
+        await served(scope("/predict"), None, send)
+    for _ in range(1000):
+        if len(caplog.messages) > AT_ONCE:  # the last one by the timer
+            break
+        await asyncio.sleep(0.01)
+    assert len(caplog.messages) == AT_ONCE + 1
+    await served(scope("/last"), None, send)
+    ends.set()
+    await running
+    assert "path=/last" in caplog.messages[-1], "the end of the front writes the rest"
+
+
+async def lifespan_or_app(scope: Any, receive: Any, send: Any) -> None:
+    await (receive() if scope["type"] == "lifespan" else app(scope, receive, send))

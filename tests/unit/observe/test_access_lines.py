@@ -7,11 +7,20 @@ import io
 import json
 import logging
 import re
+import sys
+import time
+from typing import Any
 
 import pytest
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.observe.access_lines import Answered, sole_handler, write_lines
+from cubbyhole.observe.access_lines import (
+    AT_ONCE,
+    Notes,
+    make_lines,
+    sole_handler,
+    write_lines,
+)
 from cubbyhole.observe.log import DATE_FORMAT, FORMAT, JsonFormatter, LineFormatter
 
 FORMATTERS = {"json": JsonFormatter(), "text": LineFormatter(FORMAT, DATE_FORMAT)}
@@ -35,22 +44,33 @@ def written(logger: logging.Logger) -> list[str]:
     return list(lines)
 
 
-def noted() -> list[Answered]:
-    at_ns = now_ns()
-    return [
-        (at_ns, 1_234_567, "POST", "/predict", 200, 17, ("127.0.0.1", 54388), b"order-17"),
-        (at_ns, 999, "GET", '/a b\nc"\\', 404, 0, None, b""),
-        (at_ns, 5_000_000_000, "POST", "/\ud800\u00e9\u4e2d", 0, 1 << 40, ("::1", 1), b"\xe9 \x85"),
-    ]
+CASES: list[tuple[str, str, int, int, Any, bytes]] = [
+    ("POST", "/predict", 200, 17, ("127.0.0.1", 54388), b"order-17"),
+    ("GET", '/a b\nc"\\', 404, 0, None, b""),
+    ("POST", "/\ud800\u00e9\u4e2d", 0, 1 << 40, ("::1", 1), b"\xe9 \x85"),
+    ("PUT", "", 599, 9_999_999_999, ("unix:/a b", 0), b'"'),
+]
+
+
+def noted(took_ns: int = 1_234_567) -> Notes:
+    notes = Notes(nothing, nothing)
+    for method, path, status, size, client, name in CASES:
+        scope = {"method": method, "path": path, "client": client}
+        notes.note(scope, now_ns() - took_ns, status, size, name)
+    return notes
+
+
+def nothing() -> None:
+    pass
 
 
 def test_a_line_made_in_bulk_is_the_one_that_logging_makes(logger: logging.Logger) -> None:
-    write_lines(logger, noted())
+    write_lines(logger, [make_lines(logger, noted())])
     ours = written(logger)
     # A filter that lets everything through may look at records: then there have to be some.
     logger.addFilter(lambda _record: True)
     assert sole_handler(logger) is None
-    write_lines(logger, noted())
+    write_lines(logger, [make_lines(logger, noted())])
     logging_s = written(logger)
     assert len(ours) == len(logging_s) == len(noted())
     for one, other in zip(ours, logging_s, strict=True):
@@ -59,25 +79,68 @@ def test_a_line_made_in_bulk_is_the_one_that_logging_makes(logger: logging.Logge
             assert list(first) == list(second)
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
             del second["time"]
+            took_ms = [each.pop("duration_ms") for each in (first, second)]
             assert first == second
         else:
-            when = re.compile(r"\d\d:\d\d:\d\d\.\d{3} ")
+            when, took = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} "), re.compile(r"ms=(\d+\.\d{3}) ")
             assert when.match(one)
-            assert when.sub("", one, 1) == when.sub("", other, 1)
+            took_ms = [float(took.findall(each)[0]) for each in (one, other)]
+            first, second = (took.sub("", when.sub("", each)) for each in (one, other))
+            assert first == second
+        assert all(1.234 <= each < 1000 for each in took_ms)
 
 
 def test_a_line_says_when_its_request_ended(logger: logging.Logger) -> None:
-    first, second = noted()[0], noted()[1]
-    write_lines(logger, [first, (first[0] + 2_000_000, *second[1:])])
-    earlier, later = (
+    before_ms = time.time() * 1e3
+    notes = noted()
+    time.sleep(0.01)
+    notes.note({"method": "GET", "path": "/"}, now_ns(), 200, 0)
+    write_lines(logger, [make_lines(logger, notes)])
+    after_ms = time.time() * 1e3
+    ends = [
         int(re.findall(r":(\d\d\.\d{3})", line)[0].replace(".", "")) for line in written(logger)
-    )
-    assert (later - earlier) % 60_000 == 2
+    ]
+    assert (ends[0] - int(before_ms)) % 60_000 <= after_ms - before_ms + 1
+    assert 10 <= (ends[-1] - ends[0]) % 60_000 <= after_ms - before_ms + 1
+
+
+def test_notes_tell_when_there_is_something_and_when_there_is_no_more_room() -> None:
+    told: list[str] = []
+    notes = Notes(lambda: told.append("first"), lambda: told.append(f"full: {len(notes.take())}"))
+    for _ in range(AT_ONCE + 1):
+        notes.note({"method": "GET", "path": "/"}, now_ns(), 200, 0)
+    assert told == ["first", f"full: {AT_ONCE}", "first"]
+    assert len(notes) == 1
+
+
+def test_what_nobody_takes_is_refused_and_what_is_noted_lives_as_long() -> None:
+    notes = Notes(nothing, nothing)
+    path = "/" + "x" * 1000
+    before = sys.getrefcount(path)
+    for _ in range(AT_ONCE):
+        notes.note({"method": "GET", "path": path}, now_ns(), 200, 0)
+    with pytest.raises(BufferError):
+        notes.note({"method": "GET", "path": path}, now_ns(), 200, 0)
+    assert sys.getrefcount(path) == before + AT_ONCE
+    taken = notes.take()
+    assert len(taken) == AT_ONCE
+    del taken
+    assert sys.getrefcount(path) == before
+    notes.note({"method": "GET", "path": path}, now_ns(), 200, 0)
+    del notes
+    assert sys.getrefcount(path) == before
+
+
+def test_a_scope_without_a_path_is_no_request_and_notes_nothing() -> None:
+    notes = Notes(nothing, nothing)
+    with pytest.raises(KeyError):
+        notes.note({"method": "GET"}, 0, 200, 0)
+    assert len(notes) == 0
 
 
 def test_a_level_above_info_writes_nothing(logger: logging.Logger) -> None:
     logger.setLevel(logging.WARNING)
-    write_lines(logger, noted())
+    write_lines(logger, [make_lines(logger, noted())])
     assert written(logger) == []
 
 
@@ -90,6 +153,6 @@ def test_who_else_listens_gets_records(logger: logging.Logger) -> None:
             seen.append(record)
 
     logger.addHandler(Other())
-    write_lines(logger, noted())
+    write_lines(logger, [make_lines(logger, noted())])
     assert next(record.args[1] for record in seen if isinstance(record.args, tuple)) == "/predict"
     assert len(written(logger)) == len(seen) == len(noted())

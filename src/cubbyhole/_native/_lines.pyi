@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+from typing import Any
+
+AT_ONCE: int
+VALUES: int
+
+class Notes:
+    def __init__(
+        self, when_first: Callable[[], object], when_full: Callable[[], object]
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def note(
+        self, scope: dict[str, Any], began_ns: int, status: int, size: int, name: bytes = b""
+    ) -> None: ...
+    def take(
+        self,
+    ) -> list[tuple[int, int, str, str, int, int, tuple[str, int] | None, bytes]]: ...
+    def make(
+        self,
+        parts: tuple[bytes, ...],
+        stamp_ns: int,
+        moment: Callable[[int], str],
+        escape: Callable[[str], str],
+    ) -> str: ...
