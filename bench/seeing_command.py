@@ -104,7 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "500"  # ms: few spans are to be sent within a turn, too
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = (
+        "1500"  # ms: in each turn spans are sent (5000 unless told)
+    )
     names = [name for name in arguments.only.split(",") if name]
     unknown = [name for name in names if name not in WAYS]
     if unknown:

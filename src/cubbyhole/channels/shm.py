@@ -5,7 +5,7 @@ Flow:  FrontEnd.submit -> slot (READY) -> WorkerEnd.claim -> publish -> slot (DO
 Owns:  the segment's memfd and one eventfd for each process: nothing has a name, so nothing is left behind.
 See:   docs/design/segment-layout.md; `_native/cbh_dict.h` for the words and bits; decision 0002 (slot states)
 
-The only module of the server that imports the native core. It opens ports, and translates: codes of the core into errors with
+The only module of the server that imports the core of the channel. It opens ports, and translates: codes of the core into errors with
 numbers (`_refuse`), reasons into failures (`_explain`), tuples into records.
 """
 

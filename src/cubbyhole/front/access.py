@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A line for each request, out of its way: the event loop notes what was answered, a thread writes.
 
-Off unless `access_log=True`. A lane of the fast ones notes a short answer by itself, in C (`_native/_lines`); what else is answered passes
+Off unless `access_log=True`. A lane of the fast ones notes a short answer by itself, in C (observe/notes.py); what else is answered passes
 an `Answer`, which looks at its messages. Some dozens at a time are made into text where our own handler writes (observe/access_lines.py).
 The event loop does that itself: a thread would hold it up as long, and find nothing in its core's cache. Handlers of the user's own get
 records, from the thread: they may wait for a disk or a network.
@@ -20,7 +20,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.observe.access_lines import Lines, Notes, make_lines, write_lines
+from cubbyhole.observe.access_lines import Lines, make_lines, write_lines
+from cubbyhole.observe.notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

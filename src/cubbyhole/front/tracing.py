@@ -71,9 +71,14 @@ class TracedLane(Lane):
     def answer(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
         """Serve one request (ASGI). No coroutine of its own for those without spans, which are most on a busy server."""
         tracer: Tracer | None = self._desk.tracer
-        headers = dict(scope["headers"])  # by C: a loop here would cost the untraced the most
-        traceparent = headers.get(b"traceparent", b"").decode("latin-1")
-        if tracer is None or not tracer.admission.admits(traceparent):
+        if tracer is None:
+            return self.untraced.answer(scope, receive, send)
+        headers, admission = dict(scope["headers"]), tracer.admission
+        traceparent = headers.get(b"traceparent")
+        if traceparent is None and now_ns() < admission.spent_until_ns:
+            admission.left_out += 1
+            return self.untraced.answer(scope, receive, send)
+        if not admission.admits((traceparent or b"").decode("latin-1")):
             return self.untraced.answer(scope, receive, send)
         carrier = {
             _CONTEXT[name]: value.decode("latin-1")

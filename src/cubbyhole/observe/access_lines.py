@@ -2,7 +2,7 @@
 """Lines of the access log: many at once where our own handler writes them, else a `LogRecord` each.
 
 The two ways write the same (a test compares them). A record costs 20 to 50 us of the interpreter that also runs the event loop, a line
-made here a quarter of one: in C (`_native/_lines`), as it is for every request.
+made from `Notes` half of one.
 
 Flow:  front/access.py -> Notes -> **make_lines** -> Lines -> **write_lines** -> the stream of our handler | logging
 Owns:  nothing.
@@ -17,21 +17,17 @@ import os
 import re
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from cubbyhole._native._lines import AT_ONCE, Notes
 from cubbyhole.core.clock import now_ns
 from cubbyhole.observe.log import DATE_FORMAT, JsonFormatter, LineFormatter, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["AT_ONCE", "Lines", "Notes", "make_lines", "sole_handler", "write_lines"]
-
-# When it ended (monotonic, ns), how long it took (ns), method, path, status, bytes of its body, the client's host and port, its id.
-Answered: TypeAlias = tuple[int, int, str, str, int, int, "tuple[str, int] | None", bytes]
+    from cubbyhole.observe.notes import Answered, Notes
 
 _EVENT = "request: method=%s path=%s status=%d duration_ms=%.3f bytes=%d client=%s request_id=%s"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from cubbyhole.core.clock import now_ns
+from cubbyhole.core.clock import NEVER_NS, now_ns
 
 # version-trace-parent-flags; https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(
@@ -30,14 +30,15 @@ class Admission:
 
     Attributes:
         left_out: Requests since the last one that was traced.
+        spent_until_ns: Until then there is no budget: whoever has to know it for each request need not call.
     """
 
     def __init__(self, per_s: float | None) -> None:
         self._per_s = per_s
-        # The budget as one moment: each trace moves it on by an interval, and while it is more than a burst ahead there is none left.
+        # The budget as one moment, which each trace moves on by an interval; a burst is what it may lie behind.
         self._interval_ns = int(1e9 / per_s) if per_s else 0
         self._burst_ns = int(max(per_s or 0.0, 1.0) - 1.0) * self._interval_ns
-        self._spent_until_ns = 0
+        self.spent_until_ns = -NEVER_NS if per_s is None else 0 if per_s else NEVER_NS
         self.left_out = 0
 
     def admits(self, traceparent: str) -> bool:
@@ -56,7 +57,7 @@ class Admission:
 
     def _take(self) -> bool:
         at_ns = now_ns()
-        if not self._per_s or self._spent_until_ns > at_ns + self._burst_ns:
+        if self.spent_until_ns > at_ns:
             return False
-        self._spent_until_ns = max(self._spent_until_ns, at_ns) + self._interval_ns
+        self.spent_until_ns = max(self.spent_until_ns, at_ns - self._burst_ns) + self._interval_ns
         return True

@@ -142,6 +142,7 @@ class TracedPort:
     def __init__(self, port: WorkerPort, spans: Spans) -> None:
         self._port = port
         self._spans = spans
+        self._publish, self._open = port.publish, spans.open  # for what every entry passes
         self.reserve = port.reserve
         self.listen = port.listen
         self.fileno = port.fileno
@@ -156,8 +157,8 @@ class TracedPort:
 
     def publish(self, entry: ClaimedEntry, outcome: Outcome, wait_s: float = 0.0) -> bool:
         """Publish, and end the entry's span with its outcome."""
-        if entry.id not in self._spans.open:
-            return self._port.publish(entry, outcome, wait_s)
+        if entry.id not in self._open:
+            return self._publish(entry, outcome, wait_s)
         if isinstance(outcome, Chunk):
             taken = self._port.publish(entry, outcome, wait_s)
             if taken:
@@ -295,8 +296,9 @@ class TracedRunner(Runner):
     def __init__(self, spans: Spans, *made: Any, handover: bool = False) -> None:
         super().__init__(*made, handover=handover)
         self._spans = spans
-        untraced = self.answer  # of the plain hooks, if they allow it
-        self.answer = lambda entry: (self._answer if entry.id in spans.open else untraced)(entry)
+        untraced, traced, under_way = self.answer, self._answer, spans.open
+        # `untraced` is that of the plain hooks, if they allow it.
+        self.answer = lambda entry: traced(entry) if entry.id in under_way else untraced(entry)
         # mypy: a traced hook is a hook to all who call it
         self.predict_hook = cast("Hook", TracedHook(self.predict_hook, "predict", spans))
         self.encode_hook = cast("Hook", TracedHook(self.encode_hook, "encode", spans))

@@ -11,7 +11,7 @@ import pytest
 
 from cubbyhole.front import access
 from cubbyhole.front.access import AccessLog
-from cubbyhole.observe.access_lines import AT_ONCE
+from cubbyhole.observe.notes import AT_ONCE
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

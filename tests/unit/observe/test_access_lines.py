@@ -13,15 +13,11 @@ from typing import Any
 
 import pytest
 
+from cubbyhole._native import _lines
 from cubbyhole.core.clock import now_ns
-from cubbyhole.observe.access_lines import (
-    AT_ONCE,
-    Notes,
-    make_lines,
-    sole_handler,
-    write_lines,
-)
+from cubbyhole.observe.access_lines import make_lines, sole_handler, write_lines
 from cubbyhole.observe.log import DATE_FORMAT, FORMAT, JsonFormatter, LineFormatter
+from cubbyhole.observe.notes import AT_ONCE, PlainNotes
 
 FORMATTERS = {"json": JsonFormatter(), "text": LineFormatter(FORMAT, DATE_FORMAT)}
 
@@ -52,8 +48,14 @@ CASES: list[tuple[str, str, int, int, Any, bytes]] = [
 ]
 
 
-def noted(took_ns: int = 1_234_567) -> Notes:
-    notes = Notes(nothing, nothing)
+@pytest.fixture(params=[_lines.Notes, PlainNotes], ids=["in C", "in Python"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Each kind of notes."""
+    return request.param
+
+
+def noted(kind: Any, took_ns: int = 1_234_567) -> Any:
+    notes = kind(nothing, nothing)
     for method, path, status, size, client, name in CASES:
         scope = {"method": method, "path": path, "client": client}
         notes.note(scope, now_ns() - took_ns, status, size, name)
@@ -64,15 +66,17 @@ def nothing() -> None:
     pass
 
 
-def test_a_line_made_in_bulk_is_the_one_that_logging_makes(logger: logging.Logger) -> None:
-    write_lines(logger, [make_lines(logger, noted())])
+def test_a_line_made_in_bulk_is_the_one_that_logging_makes(
+    logger: logging.Logger, kind: Any
+) -> None:
+    write_lines(logger, [make_lines(logger, noted(kind))])
     ours = written(logger)
     # A filter that lets everything through may look at records: then there have to be some.
     logger.addFilter(lambda _record: True)
     assert sole_handler(logger) is None
-    write_lines(logger, [make_lines(logger, noted())])
+    write_lines(logger, [make_lines(logger, noted(kind))])
     logging_s = written(logger)
-    assert len(ours) == len(logging_s) == len(noted())
+    assert len(ours) == len(logging_s) == len(CASES)
     for one, other in zip(ours, logging_s, strict=True):
         if one.startswith("{"):
             first, second = json.loads(one), json.loads(other)
@@ -90,9 +94,9 @@ def test_a_line_made_in_bulk_is_the_one_that_logging_makes(logger: logging.Logge
         assert all(1.234 <= each < 1000 for each in took_ms)
 
 
-def test_a_line_says_when_its_request_ended(logger: logging.Logger) -> None:
+def test_a_line_says_when_its_request_ended(logger: logging.Logger, kind: Any) -> None:
     before_ms = time.time() * 1e3
-    notes = noted()
+    notes = noted(kind)
     time.sleep(0.01)
     notes.note({"method": "GET", "path": "/"}, now_ns(), 200, 0)
     write_lines(logger, [make_lines(logger, notes)])
@@ -104,17 +108,19 @@ def test_a_line_says_when_its_request_ended(logger: logging.Logger) -> None:
     assert 10 <= (ends[-1] - ends[0]) % 60_000 <= after_ms - before_ms + 1
 
 
-def test_notes_tell_when_there_is_something_and_when_there_is_no_more_room() -> None:
+def test_notes_tell_when_there_is_something_and_when_there_is_no_more_room(kind: Any) -> None:
     told: list[str] = []
-    notes = Notes(lambda: told.append("first"), lambda: told.append(f"full: {len(notes.take())}"))
+    notes: Any = kind(
+        lambda: told.append("first"), lambda: told.append(f"full: {len(notes.take())}")
+    )
     for _ in range(AT_ONCE + 1):
         notes.note({"method": "GET", "path": "/"}, now_ns(), 200, 0)
     assert told == ["first", f"full: {AT_ONCE}", "first"]
     assert len(notes) == 1
 
 
-def test_what_nobody_takes_is_refused_and_what_is_noted_lives_as_long() -> None:
-    notes = Notes(nothing, nothing)
+def test_what_nobody_takes_is_refused_and_what_is_noted_lives_as_long(kind: Any) -> None:
+    notes = kind(nothing, nothing)
     path = "/" + "x" * 1000
     before = sys.getrefcount(path)
     for _ in range(AT_ONCE):
@@ -131,21 +137,21 @@ def test_what_nobody_takes_is_refused_and_what_is_noted_lives_as_long() -> None:
     assert sys.getrefcount(path) == before
 
 
-def test_a_scope_without_a_path_is_no_request_and_notes_nothing() -> None:
-    notes = Notes(nothing, nothing)
+def test_a_scope_without_a_path_is_no_request_and_notes_nothing(kind: Any) -> None:
+    notes = kind(nothing, nothing)
     with pytest.raises(KeyError):
         notes.note({"method": "GET"}, 0, 200, 0)
     assert len(notes) == 0
 
 
-def test_a_level_above_info_writes_nothing(logger: logging.Logger) -> None:
+def test_a_level_above_info_writes_nothing(logger: logging.Logger, kind: Any) -> None:
     logger.setLevel(logging.WARNING)
-    write_lines(logger, [make_lines(logger, noted())])
+    write_lines(logger, [make_lines(logger, noted(kind))])
     assert written(logger) == []
 
 
 @pytest.mark.parametrize("logger", ["json"], indirect=True)
-def test_who_else_listens_gets_records(logger: logging.Logger) -> None:
+def test_who_else_listens_gets_records(logger: logging.Logger, kind: Any) -> None:
     seen: list[logging.LogRecord] = []
 
     class Other(logging.Handler):
@@ -153,6 +159,6 @@ def test_who_else_listens_gets_records(logger: logging.Logger) -> None:
             seen.append(record)
 
     logger.addHandler(Other())
-    write_lines(logger, [make_lines(logger, noted())])
+    write_lines(logger, [make_lines(logger, noted(kind))])
     assert next(record.args[1] for record in seen if isinstance(record.args, tuple)) == "/predict"
-    assert len(written(logger)) == len(seen) == len(noted())
+    assert len(written(logger)) == len(seen) == len(CASES)
