@@ -77,6 +77,14 @@ ROWS: list[Mutation] = [
         words=("-k", "fast"),
     ),
     Mutation(
+        what="what is read to be dropped is refused once more, and the connection cut off",
+        file="src/cubbyhole/front/limits.py",
+        old="bound_bytes = total + 2 * LINGER_BYTES",
+        new="bound_bytes = limit_bytes",
+        kept_by="tests/unit/front/test_lanes.py::test_who_reads_nothing_before_all_is_sent_finds_the_413",
+        words=("-k", "slow"),
+    ),
+    Mutation(
         what="a chunked body is not counted",
         file="src/cubbyhole/front/intake.py",
         old="    body = _GrowingBody(limit_bytes, reserve)\n",
@@ -245,8 +253,8 @@ ROWS: list[Mutation] = [
     Mutation(
         what="a client that leaves in mid-request is an error",
         file="src/cubbyhole/front/lane.py",
-        old="        except ClientLeft:\n            return None\n",
-        new="",
+        old="        except (ClientLeft, CubbyholeError) as error:\n",
+        new="        except CubbyholeError as error:\n",
         kept_by=VANISHING + "test_a_client_may_vanish_after_each_byte_of_its_request",
         words=("-k", "closed"),
     ),

@@ -2,13 +2,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import Self, disjoint_base
+
 AT_ONCE: int
 VALUES: int
 
+@disjoint_base
 class Notes:
-    def __init__(
-        self, when_first: Callable[[], object], when_full: Callable[[], object]
-    ) -> None: ...
+    def __new__(cls, when_first: Callable[[], object], when_full: Callable[[], object]) -> Self: ...
     def __len__(self) -> int: ...
     def note(
         self, scope: dict[str, Any], began_ns: int, status: int, size: int, name: bytes = b""

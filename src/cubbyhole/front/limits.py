@@ -57,9 +57,8 @@ class MaxSizeMiddleware:
                 total += len(message.get("body", b""))
                 if total > bound_bytes:
                     unread = message.get("more_body", False)
-                    bound_bytes = (
-                        total + 2 * LINGER_BYTES
-                    )  # for a lane that answers, and drops the rest
+                    # A lane that was told answers, and reads on to drop what the client still sends.
+                    bound_bytes = total + 2 * LINGER_BYTES
                     raise BodyTooLarge(total, limit_bytes, unread=unread)
             return message
 
