@@ -4,9 +4,10 @@
 All servers live at the same time; one of them has load, for a second and a half, and nobody looks at the others meanwhile. Each turn of a
 way stands between two of the server that nobody looks at, and is compared with their mean: a machine whose speed drifts, as a virtual one
 does by a half within a minute, gives ratios all the same. A ratio of one turn is still good for a tenth only, so there are many; that of
-all ways together, which is what the target is about, has three times as many as the others. A way that this version of
-`cubbyhole serve` does not offer is named and left out. Whoever looks is a process of its own: it takes CPU from the server on a small
-machine, which req/s show, and costs the server itself what CPU per request shows.
+all ways together, which is what the target is about, has three times as many as the others. After three rounds all servers are started
+anew: of two that were started with the same words one may be a twentieth slower than the other, for as long as they live. A way that this
+version of `cubbyhole serve` does not offer is named and left out. Whoever looks is a process of its own: it takes CPU from the server on
+a small machine, which req/s show, and costs the server itself what CPU per request shows.
 
 Flow:  __main__.py -> **seeing_command.py** -> contenders.Serving (seen_server.py), seeing_watchers.py -> results/seeing.json
 """
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 WORKLOAD = WORKLOADS["noop-32"]
 LIMIT = 0.95  # of the req/s of a server that nobody looks at
 WARM_S = 0.5
+ROUNDS = 3  # with the same servers
 RATIOS = {"requests_per_s": "of_requests_per_s", "server_cpu_ms": "of_server_cpu_ms"}
 
 
@@ -97,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", default=",".join(WAYS), metavar="A,B", help="ways (default: %(default)s)"
     )
-    parser.add_argument("--repeat", type=int, default=10, metavar="N", help="turns of each way")
+    parser.add_argument("--repeat", type=int, default=9, metavar="N", help="turns of each way")
     parser.add_argument("--seconds", type=float, default=1.5, metavar="S", help="of each turn")
     parser.add_argument("--name", default="seeing", help="bench/results/NAME.json")
 
@@ -125,8 +127,12 @@ def run(arguments: argparse.Namespace) -> int:
         "ways": ["off", *wanted],
     }
     result = {"kind": "seeing", "name": arguments.name, **machine.record(settings)}
-    turns = take_turns(wanted, arguments.repeat, arguments.seconds)
-    runs = [{"repeat": number, "workload": WORKLOAD.name, **one} for number, one in turns]
+    numbers = range(arguments.repeat)
+    runs = [
+        {"repeat": number, "workload": WORKLOAD.name, **one}
+        for first in numbers[::ROUNDS]
+        for number, one in take_turns(wanted, numbers[first : first + ROUNDS], arguments.seconds)
+    ]
     result["runs"] = runs
     result["missing"] = missing
     result["summary"] = tables.summarize(runs)
@@ -137,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def take_turns(
-    wanted: dict[str, list[Way]], repeat: int, seconds: float
+    wanted: dict[str, list[Way]], numbers: range, seconds: float
 ) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Start a server for each way, and one that nobody looks at; give what is measured, turn after turn, with its round's number."""
     with ExitStack() as stack:
@@ -146,17 +152,17 @@ def take_turns(
         for one in (base, *seen):  # connections, pools and caches are there from the first turn on
             one.turn(WARM_S)
         before = base.turn(seconds)
-        yield 0, before
-        for number in range(repeat):
+        yield numbers.start, before
+        for number in numbers:
             for one in _in_turn(seen, number):
-                print(f"bench: {number + 1}/{repeat} {one.name}", file=sys.stderr)
+                print(f"bench: round {number + 1}, {one.name}", file=sys.stderr)
                 found, after = one.turn(seconds), base.turn(seconds)
                 _compare(found, before, after)
                 yield number, found
                 yield number, after
                 before = after
         for one in seen:
-            yield from ((repeat, blind) for blind in one.blind())
+            yield from ((numbers.start, blind) for blind in one.blind())
 
 
 def _in_turn(seen: list[Seen], number: int) -> list[Seen]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests that were answered, until lines of the access log are made of them: in C where the native core is built, else here.
 
-Both do the same (the tests run over both). In Python it is 5 % of a request that does nothing, in C 1 %.
+Both do the same (the tests run over both). In Python the notes and lines are a twentieth of a request that does nothing, in C a hundredth.
 
 Flow:  front/access.py -> **Notes.note**;  access_lines.make_lines -> **Notes.make** | **Notes.take**
 Owns:  up to `AT_ONCE` requests.
