@@ -5,7 +5,6 @@ from typing import Any
 from typing_extensions import Self, disjoint_base
 
 AT_ONCE: int
-VALUES: int
 
 @disjoint_base
 class Notes:

@@ -26,9 +26,9 @@ cdef extern from "<time.h>":
 
 cdef enum:
     ROWS = 64
+    VALUES = 8
 
 AT_ONCE = ROWS
-VALUES = 8
 
 cdef struct Row:
     int64_t ended_ns
@@ -79,8 +79,10 @@ cdef class Notes:
         row.ended_ns = now.tv_sec * 1000000000 + now.tv_nsec
         row.took_ns = max(0, row.ended_ns - began_ns)
         row.size, row.status = size, status
-        for one in (method, path, client, name):
-            Py_INCREF(one)
+        Py_INCREF(method)
+        Py_INCREF(path)
+        Py_INCREF(client)
+        Py_INCREF(name)
         row.method, row.path = <PyObject *>method, <PyObject *>path
         row.client, row.name = <PyObject *>client, <PyObject *>name
         self.count += 1
@@ -120,33 +122,35 @@ cdef class Notes:
         cdef bytes p0, p1, p2, p3, p4, p5, p6, p7, p8
         p0, p1, p2, p3, p4, p5, p6, p7, p8 = parts
         self.used = 0
-        for number in range(self.count):
-            row = &self.rows[number]
-            wall_ms = (stamp_ns + row.ended_ns) // 1000000
-            if wall_ms != last_ms:
-                last_ms, when = wall_ms, moment(wall_ms).encode()
-            self.put(p0)
-            self.put(when)
-            self.put(p1)
-            self.put_word(<object>row.method, escape)
-            self.put(p2)
-            self.put_word(<object>row.path, escape)
-            self.put(p3)
-            self.put_number(<uint64_t>row.status, 1)
-            self.put(p4)
-            us = <uint64_t>row.took_ns // 1000
-            self.put_number(us // 1000, 1)
-            self.put(b".")
-            self.put_number(us % 1000, 3)
-            self.put(p5)
-            self.put_number(<uint64_t>row.size, 1)
-            self.put(p6)
-            self.put_peer(<object>row.client, escape)
-            self.put(p7)
-            name = <bytes>row.name
-            self.put_word(name.decode("latin-1") if name else "-", escape)
-            self.put(p8)
-        self.clear()
+        try:
+            for number in range(self.count):
+                row = &self.rows[number]
+                wall_ms = (stamp_ns + row.ended_ns) // 1000000
+                if wall_ms != last_ms:
+                    last_ms, when = wall_ms, moment(wall_ms).encode()
+                self.put(p0)
+                self.put(when)
+                self.put(p1)
+                self.put_word(<object>row.method, escape)
+                self.put(p2)
+                self.put_word(<object>row.path, escape)
+                self.put(p3)
+                self.put_number(<uint64_t>row.status, 1)
+                self.put(p4)
+                us = <uint64_t>row.took_ns // 1000
+                self.put_number(us // 1000, 1)
+                self.put(b".")
+                self.put_number(us % 1000, 3)
+                self.put(p5)
+                self.put_number(<uint64_t>row.size, 1)
+                self.put(p6)
+                self.put_peer(<object>row.client, escape)
+                self.put(p7)
+                name = <bytes>row.name
+                self.put_word(name.decode("latin-1") if name else "-", escape)
+                self.put(p8)
+        finally:  # a row that cannot be written must not stand in the way of all that come
+            self.clear()
         return PyUnicode_DecodeUTF8(self.text, self.used, "replace")
 
     cdef void clear(self):

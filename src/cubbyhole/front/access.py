@@ -100,7 +100,14 @@ class AccessLog:
         if self._handed - self._written >= MOST_NOTED:
             self._left_out += len(self._notes.take())
             return
-        lines = make_lines(logger, self._notes)
+        try:
+            lines = make_lines(logger, self._notes)
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # a middleware of the user's put something odd into a scope
+            logger.warning("requests not logged: reason=%r", str(error))
+            return
         self._handed += lines.requests
         self._made.put(lines)
 

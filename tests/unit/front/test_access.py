@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from cubbyhole.front import access
 from cubbyhole.front.access import AccessLog
+from cubbyhole.observe.log import DATE_FORMAT, FORMAT, LineFormatter
 from cubbyhole.observe.notes import AT_ONCE
 
 
@@ -82,6 +84,25 @@ async def test_what_a_stopped_disk_does_not_take_is_counted_not_kept(
     served.hand_over()
     served.write()
     assert len(caplog.messages) == 4, "what is written makes room"
+
+
+async def test_what_cannot_be_written_costs_its_batch_and_no_request(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(LineFormatter(FORMAT, DATE_FORMAT))
+    monkeypatch.setattr(access, "logger", logging.Logger("alone", logging.INFO))  # noqa: LOG001
+    access.logger.addHandler(handler)
+    served = AccessLog(app)
+    odd = scope("/odd") | {"client": ("10.0.0.1", "no number")}
+    for one in (odd, *[scope("/predict")] * (2 * AT_ONCE)):
+        await served(one, None, send)
+    served.hand_over()
+    served.write()
+    written = handler.stream.getvalue().splitlines()
+    assert "requests not logged" in written[0]
+    assert len(written) == 1 + AT_ONCE + 1
 
 
 async def test_lines_are_handed_over_when_there_are_enough_or_after_a_while(
