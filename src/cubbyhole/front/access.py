@@ -2,25 +2,22 @@
 """A line for each request, out of its way: the event loop notes what was answered, a thread writes.
 
 Off unless `access_log=True`. A lane of the fast ones notes a short answer by itself, in C (observe/notes.py); what else is answered passes
-an `Answer`, which looks at its messages. Some dozens at a time are made into text where our own handler writes (observe/access_lines.py).
-The event loop does that itself: a thread would hold it up as long, and find nothing in its core's cache. Handlers of the user's own get
-records, from the thread: they may wait for a disk or a network.
+an `Answer`, which looks at its messages. Where our own handler writes, the thread makes text of hundreds at a time, without the
+interpreter's lock (observe/access_lines.py). Handlers of the user's own get records: they may wait for a disk or a network.
 
-Flow:  FrontApp -> a lane that is **logged** | **AccessLog** -> server.app;  noted -> text -> the thread -> `cubbyhole.access`
-Owns:  the thread, and what is noted and not written yet: `MOST_NOTED` at most, the rest is counted.
+Flow:  FrontApp -> a lane that is **logged** | **AccessLog** -> server.app;  Notes -> the thread -> `cubbyhole.access`
+Owns:  the thread, and what is noted and not written yet: `MOST_BYTES`, the rest is counted.
 See:   docs/guide/logs.md
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.observe.access_lines import Lines, make_lines, write_lines
+from cubbyhole.observe.access_lines import write_lines
 from cubbyhole.observe.notes import Notes
 
 if TYPE_CHECKING:
@@ -32,7 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cubbyhole.access")
 
 WRITE_EVERY_S = 0.2  # each time the thread and the event loop get into each other's way a little
-MOST_NOTED = 50_000  # a few megabytes; a disk that stops must not take the front's memory
+MOST_BYTES = 8 << 20  # some 80,000 requests; a disk that stops must not take the front's memory
+LOST = ("too many at once", "something odd in their scope")  # as `Notes.lost` counts
 
 
 class Answer:
@@ -71,13 +69,8 @@ class AccessLog:
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._app = app
-        self._notes = Notes(self._wait_for_more, self.hand_over)
+        self._notes = Notes(MOST_BYTES)
         self.note = self._notes.note
-        self._made: queue.SimpleQueue[Lines] = queue.SimpleQueue()
-        self._handed = self._written = 0  # lines: by the event loop, by the thread
-        self._left_out = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._due = False  # a call of `hand_over`
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -92,50 +85,21 @@ class AccessLog:
         finally:
             self.note(scope, began_ns, answer.status, answer.size, answer.name)
 
-    def hand_over(self) -> None:
-        """Make lines of what is noted, for the thread to write."""
-        self._due = False
-        if not len(self._notes):
-            return
-        if self._handed - self._written >= MOST_NOTED:
-            self._left_out += len(self._notes.take())
-            return
-        try:
-            lines = make_lines(logger, self._notes)
-        except (
-            TypeError,
-            ValueError,
-        ) as error:  # a middleware of the user's put something odd into a scope
-            logger.warning("requests not logged: reason=%r", str(error))
-            return
-        self._handed += lines.requests
-        self._made.put(lines)
-
-    def _wait_for_more(self) -> None:
-        """Something is noted: if there are not soon enough of them for a batch, it is handed over alone."""
-        if not self._due and self._loop is not None:
-            self._due = True
-            self._loop.call_later(WRITE_EVERY_S, self.hand_over)
-
     def write(self) -> None:
-        """Write the lines that are made."""
-        made = [self._made.get_nowait() for _ in range(self._made.qsize())]  # no other takes them
-        write_lines(logger, made)
-        self._written += sum(lines.requests for lines in made)
-        if self._left_out:
-            count, self._left_out = self._left_out, 0
-            logger.warning('requests not logged: count=%d reason="too many at once"', count)
+        """Write what is noted."""
+        write_lines(logger, self._notes)
+        for count, reason in zip(self._notes.lost(), LOST, strict=True):
+            if count:
+                logger.warning("requests not logged: count=%d reason=%r", count, reason)
 
     async def _serve_lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" and self._thread is None:
-            self._loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._work, name="access-log", daemon=True)
             self._thread.start()
         try:
             await self._app(scope, receive, send)
         finally:
             if scope["type"] == "lifespan":
-                self.hand_over()
                 self._ended.set()
                 if self._thread is not None:
                     self._thread.join(2.0)  # a terminal that is stopped must not hold up the end

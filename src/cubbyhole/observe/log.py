@@ -26,6 +26,7 @@ from cubbyhole.core.current import current_request_ids, current_trace_id
 
 FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-8s %(name)s  %(message)s"
 DATE_FORMAT = "%H:%M:%S"
+UTC_FORMAT = "%Y-%m-%dT%H:%M:%S"
 TRACE = 5  # uvicorn's level below DEBUG
 FORMATS = ("text", "json", "pretty")
 
@@ -148,7 +149,7 @@ class JsonFormatter(logging.Formatter):
 
 def utc(seconds: int) -> str:
     """Return a time of day, in seconds since 1970, as ISO 8601 without its fraction and zone."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return time.strftime(UTC_FORMAT, time.gmtime(seconds))
 
 
 def _event(record: logging.LogRecord) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 
 from cubbyhole.front import access
 from cubbyhole.front.access import AccessLog
-from cubbyhole.observe.log import DATE_FORMAT, FORMAT, LineFormatter
-from cubbyhole.observe.notes import AT_ONCE
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -40,7 +37,6 @@ async def test_a_request_is_noted_at_its_end_and_written_later(
     served = AccessLog(app)
     await served(scope("/predict"), None, send)
     assert not caplog.records
-    served.hand_over()
     served.write()
     (line,) = caplog.messages
     assert line.startswith("request: method=POST path=/predict status=201 duration_ms=")
@@ -51,7 +47,6 @@ async def test_a_path_with_line_breaks_stays_one_word(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO, "cubbyhole.access")
     served = AccessLog(app)
     await served(scope("/a b\nc"), None, send)
-    served.hand_over()
     served.write()
     assert "path=/a%20b%0Ac status" in caplog.messages[0]
 
@@ -63,7 +58,6 @@ async def test_a_request_that_raises_is_noted_without_a_status(
     served = AccessLog(app)
     with pytest.raises(ValueError, match="no"):
         await served(scope("/raises"), None, send)
-    served.hand_over()
     served.write()
     assert "status=0" in caplog.messages[0]
 
@@ -72,40 +66,34 @@ async def test_what_a_stopped_disk_does_not_take_is_counted_not_kept(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "cubbyhole.access")
-    monkeypatch.setattr(access, "MOST_NOTED", 2)
+    monkeypatch.setattr(access, "MOST_BYTES", 200)  # of 56 and the words: two
     served = AccessLog(app)
     for _ in range(5):
         await served(scope("/predict"), None, send)
-        served.hand_over()
     served.write()
     assert len(caplog.messages) == 3
-    assert "requests not logged: count=3" in caplog.messages[-1]
+    assert caplog.messages[-1] == "requests not logged: count=3 reason='too many at once'"
     await served(scope("/predict"), None, send)
-    served.hand_over()
     served.write()
     assert len(caplog.messages) == 4, "what is written makes room"
 
 
-async def test_what_cannot_be_written_costs_its_batch_and_no_request(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_what_cannot_be_written_is_counted_and_costs_no_request(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "cubbyhole.access")
-    handler = logging.StreamHandler(io.StringIO())
-    handler.setFormatter(LineFormatter(FORMAT, DATE_FORMAT))
-    monkeypatch.setattr(access, "logger", logging.Logger("alone", logging.INFO))  # noqa: LOG001
-    access.logger.addHandler(handler)
     served = AccessLog(app)
     odd = scope("/odd") | {"client": ("10.0.0.1", "no number")}
-    for one in (odd, *[scope("/predict")] * (2 * AT_ONCE)):
+    for one in (scope("/predict"), odd, scope("/predict")):
         await served(one, None, send)
-    served.hand_over()
     served.write()
-    written = handler.stream.getvalue().splitlines()
-    assert "requests not logged" in written[0]
-    assert len(written) == 1 + AT_ONCE + 1
+    assert len(caplog.messages) == 3
+    assert (
+        caplog.messages[-1] == "requests not logged: count=1 reason='something odd in their scope'"
+    )
 
 
-async def test_lines_are_handed_over_when_there_are_enough_or_after_a_while(
+async def test_lines_are_written_after_a_while_and_at_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "cubbyhole.access")
@@ -113,13 +101,12 @@ async def test_lines_are_handed_over_when_there_are_enough_or_after_a_while(
     ends = asyncio.Event()
     running = asyncio.create_task(served({"type": "lifespan"}, ends.wait, send))
     await asyncio.sleep(0)
-    for _ in range(AT_ONCE + 1):
-        await served(scope("/predict"), None, send)
+    await served(scope("/predict"), None, send)
     for _ in range(1000):
-        if len(caplog.messages) > AT_ONCE:  # the last one by the timer
+        if caplog.messages:
             break
         await asyncio.sleep(0.01)
-    assert len(caplog.messages) == AT_ONCE + 1
+    assert "path=/predict" in caplog.messages[0]
     await served(scope("/last"), None, send)
     ends.set()
     await running
