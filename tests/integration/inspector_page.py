@@ -91,6 +91,11 @@ def has(seen: AttachedServer, count: int) -> bool:
     return len(seen.entries()) == count
 
 
+def claimed(seen: AttachedServer) -> int:
+    """How many requests are with a worker."""
+    return sum(entry.state == "CLAIMED" for entry in seen.entries())
+
+
 @contextmanager
 def held(watched: Watched, *paths: str) -> Iterator[list[str]]:
     """Requests under way, their workers stopped so that they stay; gives their ids, oldest first."""
@@ -101,7 +106,8 @@ def held(watched: Watched, *paths: str) -> Iterator[list[str]]:
             for number, path in enumerate(paths):
                 watched.ask(path, sleep_s=0.8)
                 poll_until(partial(has, seen, number + 1))
-            poll_until(lambda: any(entry.state == "CLAIMED" for entry in seen.entries()))
+            # Each endpoint has a worker, which holds its first.
+            poll_until(lambda: claimed(seen) == len(set(paths)))
             for pid in workers:
                 os.kill(pid, signal.SIGSTOP)
             yield [str(entry.id) for entry in seen.entries()]
