@@ -141,4 +141,8 @@ def logged(base: type[Lane], log: AccessLog) -> type[Lane]:
             finally:
                 log.note(scope, received_ns, answer.status, answer.size, answer.name)
 
+        def _abandon(self, scope: Any, exchange: Exchange, waiter: Waiter) -> None:
+            super()._abandon(scope, exchange, waiter)
+            log.note(scope, waiter.since_ns, 0, 0)
+
     return LoggedLane

@@ -36,8 +36,8 @@ from cubbyhole.core.handed import (
     check_tensor,
 )
 from cubbyhole.front.calls import Question, call
-from cubbyhole.front.intake import request_meta
 from cubbyhole.front.lanes import kind_of_lane
+from cubbyhole.front.meta import MetaReader
 
 if TYPE_CHECKING:
     from cubbyhole.front.desk import Desk
@@ -79,7 +79,7 @@ class Counter:
 
         settings = desk.settings
         self._limit_bytes = settings.max_payload_bytes or settings.arena_bytes
-        kind = kind_of_lane(settings, by_http=False, read_meta=handed_meta)
+        kind = kind_of_lane(settings, by_http=False, reader=HandedMetaReader)
         self.passed = frozenset((*_HEADERS, settings.client_key))
         for number, endpoint in enumerate(settings.endpoints):
             lit_api = desk.lit_apis[number]
@@ -251,9 +251,12 @@ class _Connection:
             _close_all(fds)
 
 
-def handed_meta(scope: Any, noted: frozenset[bytes]) -> Any:
-    """As `request_meta`, with the memory that came beside the request."""
-    return request_meta(scope, noted, scope["handed"])
+class HandedMetaReader(MetaReader):
+    """Reads metas with the memory that came beside the request."""
+
+    def read(self, scope: Any, received_ns: int, handed: HandedMemory | None = None) -> Any:
+        """As for HTTP."""
+        return super().read(scope, received_ns, handed or scope["handed"])
 
 
 def _checked(data: bytes) -> Ask:

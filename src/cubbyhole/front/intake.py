@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP request -> what a `RequestEntry` needs: its body, read within the limit, and its meta.
+"""HTTP request -> what a `RequestEntry` needs: its body, read within the limit. Its meta is read by meta.py.
 
 The front moves bytes: nothing here looks into a body.
 
-Flow:  lane.py -> **read_body**, **request_meta** -> RequestEntry -> exchange.py
+Flow:  lane.py -> **read_body** -> RequestEntry -> exchange.py
 Owns:  nothing.
 See:   docs/design/request-path.md
 """
@@ -14,9 +14,6 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from cubbyhole.core.entries import RequestMeta
 from cubbyhole.core.errors import EntryTooLarge, PayloadTooLarge
 from cubbyhole.front.straight import straight_from
 
@@ -24,30 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cubbyhole.core.entries import Buffer
-    from cubbyhole.core.handed import HandedMemory
     from cubbyhole.front.pace import Pace
 
 # Below it a body comes in one message or two, and joining bytes is cheaper than a reservation. (IPC.md: page-sized
 # copies are not what costs.)
 RESERVE_FROM_BYTES = 32 * 1024
 
-NOTED = frozenset(
-    (
-        b"content-type",
-        b"x-request-id",
-        b"traceparent",
-        b"tracestate",
-        b"x-priority",
-        b"x-request-timeout",
-        b"inference-header-content-length",
-    )
-)
-NEGOTIATED = NOTED | {b"accept"}
-_PASSED = frozenset((b"inference-header-content-length", b"accept"))
-_JSON = b"application/json"
 ID_BYTES = 200  # of a client's X-Request-ID; it goes into logs, tables and headers
 _is_clean = re.compile(rb"[!-~]{1,%d}" % ID_BYTES).fullmatch
-_encode_meta = msgspec.msgpack.Encoder().encode
 
 
 class ClientLeft(Exception):
@@ -73,53 +54,6 @@ def client_id(headers: list[tuple[bytes, bytes]]) -> bytes:
     """Return the client's X-Request-ID, cleaned; empty: it sent none that can be shown."""
     value = header(headers, b"x-request-id")
     return b"" if value is None else clean_id(value)
-
-
-def request_meta(
-    scope: Any, noted: frozenset[bytes] = NOTED, handed: HandedMemory | None = None
-) -> tuple[bytes, dict[bytes, bytes] | None]:
-    """Look at the headers, once.
-
-    Args:
-        scope: ASGI scope.
-        noted: The headers that count; `NEGOTIATED` where the answer's form is the client's to choose.
-        handed: Memory that came beside the request.
-
-    Returns:
-        What a worker needs beside the body, encoded; empty for a plain JSON request. And the headers with which a client asks for
-        an order or a time (`wishes.py`), None without any.
-    """
-    wishes: dict[bytes, bytes] | None = None
-    content_type = request_id = traceparent = tracestate = b""
-    passed: list[tuple[str, str]] = []
-    for name, value in scope["headers"]:
-        if name in noted:
-            if name == b"content-type":
-                if not value.startswith(_JSON):
-                    content_type = value
-            elif name == b"traceparent":
-                traceparent = value
-            elif name == b"tracestate":
-                tracestate = value
-            elif name == b"x-request-id":
-                request_id = clean_id(value)
-            elif name in _PASSED:
-                passed.append((name.decode("latin-1"), value.decode("latin-1")))
-            else:
-                wishes = {name: value} if wishes is None else {**wishes, name: value}
-    query = scope["query_string"]
-    if not (content_type or query or request_id or traceparent or passed or handed):
-        return b"", wishes
-    meta = RequestMeta(
-        content_type=content_type.decode("latin-1"),
-        query=query.decode("latin-1"),
-        headers=passed,
-        request_id=request_id.decode("latin-1"),
-        traceparent=traceparent.decode("latin-1"),
-        handed=handed,
-        tracestate=tracestate.decode("latin-1"),  # without a traceparent it means nothing
-    )
-    return _encode_meta(meta), wishes
 
 
 class BodyTooLarge(PayloadTooLarge):

@@ -22,15 +22,13 @@ from cubbyhole.core.errors import CubbyholeError, EntryTooLarge
 from cubbyhole.front import compression, reply
 from cubbyhole.front.exchange import GONE
 from cubbyhole.front.intake import (
-    NEGOTIATED,
-    NOTED,
     BodyTooLarge,
     ClientLeft,
     client_id,
     read_body,
-    request_meta,
 )
 from cubbyhole.front.keys import refuse_key
+from cubbyhole.front.meta import MetaReader
 from cubbyhole.front.pace import Pace
 from cubbyhole.front.times import BodyTooSlow
 from cubbyhole.front.wishes import Wishes
@@ -70,10 +68,10 @@ class Lane:
             them, and a broken stream as `StreamBroken`, so that no middleware ends it as if it were whole.
 
     Attributes:
-        read_meta: Reads what the worker is told of a request, and its wishes; another one where requests come another way: handover.py.
+        reader: Reads what the worker is told of a request, and its wishes; another one where requests come another way: handover.py.
     """
 
-    read_meta: Callable[[Any, frozenset[bytes]], Any] = staticmethod(request_meta)
+    reader: type[MetaReader] = MetaReader
     _note: Callable[..., None] | None = None  # for the access log: `access.logged`
 
     def __init__(
@@ -94,7 +92,8 @@ class Lane:
         self._plain = not (settings.server_timing or desk.response_hooks or self._ids)
         self._error_key = getattr(desk.lit_apis[endpoint].spec, "error_key", "detail")
         negotiates = len(desk.lit_apis[endpoint].answer_formats) > 1
-        self._noted = NEGOTIATED if negotiates else NOTED
+        self._meta_reader = self.reader(negotiates=negotiates)
+        self._read_meta = self._meta_reader.read
         self._guarded = guarded
         self._compressed = compressed
         self._inside_fastapi = inside_fastapi
@@ -109,7 +108,7 @@ class Lane:
         try:
             exchange = self._admit(scope)
             body = await self._read(scope, receive, exchange, received_ns)
-            meta, wishes = self.read_meta(scope, self._noted)
+            meta, wishes = self._read_meta(scope, received_ns)
             waiter = self._submit(exchange, scope, body, meta, wishes, received_ns, receive)
         except (ClientLeft, CubbyholeError) as error:
             return await self._turn_away(scope, receive, send, error, received_ns)
@@ -117,9 +116,7 @@ class Lane:
         try:
             collected = await waiter.future
         except BaseException:  # this task is cancelled: nobody will read the answer
-            exchange.leave(waiter)
-            if self._note is not None:
-                self._note(scope, received_ns, 0, 0)
+            self._abandon(scope, exchange, waiter)
             raise
         outcome = collected.outcome
         # The case that most requests are, without a further call: a short JSON result.
@@ -216,6 +213,9 @@ class Lane:
         if len(body) > self._limit_bytes:
             raise BodyTooLarge(len(body), self._limit_bytes, unread=False)
         return body
+
+    def _abandon(self, scope: Any, exchange: Exchange, waiter: Waiter) -> None:  # noqa: ARG002  (for lanes that note it)
+        exchange.leave(waiter)
 
     async def _reply(
         self, scope: Any, send: Any, exchange: Exchange, waiter: Waiter, collected: Any

@@ -4,7 +4,7 @@
 A shorter time-out harms nobody else, so every client may ask for it. An order among clients is the operator's to allow: by
 `LitServer(priorities=True)`, or by a `LitAPI.rank_request` of its own.
 
-Flow:  lane.py -> intake.request_meta (the pass over the headers) -> **Wishes.grant** -> rank, deadline
+Flow:  lane.py -> meta.MetaReader (the pass over the headers) -> **Wishes.grant** -> rank, deadline
 Owns:  nothing.
 See:   scheduling/policy.py, docs/guide/priorities.md
 """

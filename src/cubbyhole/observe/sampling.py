@@ -29,7 +29,6 @@ class Admission:
         per_s: New traces a second; as many at once. None: all, it is the tracer's sampler that decides.
 
     Attributes:
-        left_out: Requests since the last one that was traced.
         spent_until_ns: Until then there is no budget: whoever has to know it for each request need not call.
     """
 
@@ -39,7 +38,7 @@ class Admission:
         self._interval_ns = int(1e9 / per_s) if per_s else 0
         self._burst_ns = int(max(per_s or 0.0, 1.0) - 1.0) * self._interval_ns
         self.spent_until_ns = -NEVER_NS if per_s is None else 0 if per_s else NEVER_NS
-        self.left_out = 0
+        self._submitted = 0  # with the last one that was traced
 
     def admits(self, traceparent: str) -> bool:
         """Return whether a request is to have spans: as its client says, else while there is budget.
@@ -50,10 +49,16 @@ class Admission:
         if self._per_s is None:
             return True
         match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-        wanted = self._take() if match is None else bool(int(match[1], 16) & _SAMPLED)
-        if not wanted:
-            self.left_out += 1
-        return wanted
+        return self._take() if match is None else bool(int(match[1], 16) & _SAMPLED)
+
+    def left_out(self, submitted: int) -> int:
+        """Return how many requests had no spans since the last one that had.
+
+        Args:
+            submitted: Requests of this front before the one that is traced now.
+        """
+        before, self._submitted = self._submitted, submitted + 1
+        return max(submitted - before, 0)  # one that was turned away was not submitted
 
     def _take(self) -> bool:
         at_ns = now_ns()

@@ -137,28 +137,43 @@ class Spans:
 
 
 class TracedPort:
-    """A worker's port that begins and ends worker spans."""
+    """A worker's port that begins and ends worker spans.
 
-    def __init__(self, port: WorkerPort, spans: Spans) -> None:
+    While none is open, as most of the time on a busy server, only `claim` is other than without spans.
+
+    Attributes:
+        publish: Publish, and end the entry's span with its outcome.
+    """
+
+    def __init__(self, port: WorkerPort, spans: Spans, runner: TracedRunner) -> None:
         self._port = port
         self._spans = spans
-        self._publish, self._open = port.publish, spans.open  # for what every entry passes
+        self._runner = runner
+        self._claim, self._open = port.claim, spans.open  # for what every entry passes
+        self._tracing = False
+        self.publish = port.publish
         self.reserve = port.reserve
         self.listen = port.listen
         self.fileno = port.fileno
 
     def claim(self, max_entries: int, wait_s: float) -> list[ClaimedEntry]:
         """Claim, and begin a span for each entry."""
-        entries = self._port.claim(max_entries, wait_s)
+        entries = self._claim(max_entries, wait_s)
         for entry in entries:
             if entry.meta:  # most have none, and no span either
                 self._spans.begin(entry)
+        if self._tracing or self._open:
+            self._turn(tracing=bool(self._open))
         return entries
 
-    def publish(self, entry: ClaimedEntry, outcome: Outcome, wait_s: float = 0.0) -> bool:
-        """Publish, and end the entry's span with its outcome."""
+    def _turn(self, *, tracing: bool) -> None:
+        self._tracing = tracing
+        self.publish = self._publish_traced if tracing else self._port.publish
+        self._runner.turn(tracing=tracing)
+
+    def _publish_traced(self, entry: ClaimedEntry, outcome: Outcome, wait_s: float = 0.0) -> bool:
         if entry.id not in self._open:
-            return self._publish(entry, outcome, wait_s)
+            return self._port.publish(entry, outcome, wait_s)
         if isinstance(outcome, Chunk):
             taken = self._port.publish(entry, outcome, wait_s)
             if taken:
@@ -296,12 +311,17 @@ class TracedRunner(Runner):
     def __init__(self, spans: Spans, *made: Any, handover: bool = False) -> None:
         super().__init__(*made, handover=handover)
         self._spans = spans
-        untraced, traced, under_way = self.answer, self._answer, spans.open
-        # `untraced` is that of the plain hooks, if they allow it.
-        self.answer = lambda entry: traced(entry) if entry.id in under_way else untraced(entry)
+        self._untraced = self.answer  # that of the plain hooks, if they allow it
         # mypy: a traced hook is a hook to all who call it
         self.predict_hook = cast("Hook", TracedHook(self.predict_hook, "predict", spans))
         self.encode_hook = cast("Hook", TracedHook(self.encode_hook, "encode", spans))
+
+    def turn(self, *, tracing: bool) -> None:
+        """Look for entries with spans, or for none."""
+        self.answer = self._answer_traced if tracing else self._untraced
+
+    def _answer_traced(self, entry: ClaimedEntry) -> Result | Failure:
+        return self._answer(entry) if entry.id in self._spans.open else self._untraced(entry)
 
     def decode_silently(self, entry: ClaimedEntry) -> Task:
         """Read and decode, in a span."""
@@ -340,4 +360,5 @@ def trace(
         handover: As `Runner` takes it.
     """
     spans = Spans(Tracer(endpoint, f"worker {worker}", shared=True), worker, made[0].api_path)
-    return TracedPort(port, spans), TracedRunner(spans, *made, handover=handover)
+    runner = TracedRunner(spans, *made, handover=handover)
+    return TracedPort(port, spans, runner), runner

@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from cubbyhole.core.settings import ServerSettings
+from cubbyhole.front.handover import HandedMetaReader
 from cubbyhole.front.lane import Lane
 from cubbyhole.front.lanes import kind_of_lane
 from cubbyhole.front.turnstile import LimitedLane
 
 
 def names(**options: Any) -> list[str]:
-    read_meta = options.pop("read_meta", None)
+    reader = options.pop("reader", None)
     by_http = options.pop("by_http", True)
-    kind = kind_of_lane(
-        ServerSettings(endpoints=(), **options), by_http=by_http, read_meta=read_meta
-    )
+    kind = kind_of_lane(ServerSettings(endpoints=(), **options), by_http=by_http, reader=reader)
     return [one.__name__ for one in kind.__mro__[:-1]]
 
 
@@ -27,20 +26,14 @@ def test_a_server_without_options_has_the_plain_lane() -> None:
     assert kind_of_lane(ServerSettings(endpoints=(), fair_shares=True)) is LimitedLane
 
 
-def test_requests_without_spans_are_limited_kept_and_read_like_those_with_spans() -> None:
+def test_a_lane_with_spans_limits_keeps_and_reads_like_the_one_without() -> None:
     pytest.importorskip("opentelemetry.sdk", reason="needs cubbyhole[otel]")
-    from cubbyhole.front.tracing import TracedLane
-
-    def read_meta(_scope: Any, _noted: Any) -> Any:
-        return b"", None
-
-    options: Any = {"otel": "", "max_queue_bytes": 1, "keep_requests_bytes": 1}
-    kind = kind_of_lane(ServerSettings(endpoints=(), **options), read_meta=read_meta)
-    assert issubclass(kind, TracedLane)
-    assert not issubclass(kind.base, TracedLane)
-    assert issubclass(kind.base, LimitedLane)
-    assert kind.base.__name__ == "KeepingLane"
-    assert kind.read_meta is kind.base.read_meta is read_meta
+    options: Any = {"max_queue_bytes": 1, "keep_requests_bytes": 1, "reader": HandedMetaReader}
+    assert names(**options) == ["KeepingLane", "OtherLimitedLane", "LimitedLane", "Lane"]
+    assert names(otel="", **options) == [
+        *("TracedKeepingLane", "TracedLane"),
+        *("KeepingLane", "OtherLimitedLane", "LimitedLane", "Lane"),
+    ]
 
 
 def test_what_does_not_come_by_http_is_not_kept() -> None:

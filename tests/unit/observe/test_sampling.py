@@ -23,10 +23,9 @@ def admitted(admission: Admission, requests: int) -> int:
     return sum(admission.admits("") for _ in range(requests))
 
 
-def test_so_many_a_second_begin_a_trace_and_the_rest_is_counted(clock: list[int]) -> None:
+def test_so_many_a_second_begin_a_trace(clock: list[int]) -> None:
     admission = Admission(10.0)
     assert admitted(admission, 1000) == 10
-    assert admission.left_out == 990
     clock[0] += 500_000_000
     assert admitted(admission, 1000) == 5
     clock[0] += 3_600 * 1_000_000_000
@@ -78,3 +77,12 @@ def test_with_no_budget_only_clients_begin_traces() -> None:
     admission = Admission(0.0)
     assert admitted(admission, 10) == 0
     assert admission.admits(f"00-{TRACE}-{SPAN}-01")
+
+
+def test_those_between_two_with_spans_are_counted_and_one_that_was_turned_away_is_none() -> None:
+    admission = Admission(None)
+    assert admission.left_out(0) == 0
+    assert admission.left_out(991) == 990
+    assert admission.left_out(991) == 0  # the one before was traced, but not submitted
+    assert admission.left_out(991) == 0
+    assert admission.left_out(993) == 1

@@ -24,9 +24,9 @@ class SingleLoop(LitLoop):
 
             serve_concurrently(place)
             return
-        claim, answer, deliver = place.claim, place.runner.answer, place.deliver
+        claim, runner, deliver = place.claim, place.runner, place.deliver
         stopping = place.stopping.is_set
         while not stopping():
             for entry in claim(1, place.idle_wait_s):
-                deliver(entry, answer(entry))
+                deliver(entry, runner.answer(entry))  # another one, while it has a span
                 del entry  # its body is a lease of the segment; the next one may be hours away
