@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench seeing`: what it costs a server to be seen. The no-op, with each way to look switched on, and with all of them.
 
-All servers live at the same time; one of them has load, for a second and a half, and nobody looks at the others meanwhile. Each turn of a
-way stands between two of the server that nobody looks at, and is compared with their mean: a machine whose speed drifts, as a virtual one
-does by a half within a minute, gives ratios all the same. A ratio of one turn is still good for a tenth only, so there are many; that of
-all ways together, which is what the target is about, has three times as many as the others. After three rounds all servers are started
-anew: of two that were started with the same words one may be a twentieth slower than the other, for as long as they live. A way that this
-version of `cubbyhole serve` does not offer is named and left out. Whoever looks is a process of its own: it takes CPU from the server on
-a small machine, which req/s show, and costs the server itself what CPU per request shows.
+All servers live at the same time; one of them has load, for two seconds, and nobody looks at the others meanwhile. Each turn of a way
+stands between two of the server that nobody looks at, and is compared with their mean: a machine whose speed drifts, as a virtual one
+does by a half within a minute, gives ratios all the same. A ratio of one turn is still good for a tenth only, so there are many, and
+what counts is their mean (of logarithms: 0.9 and 1/0.9 are no change), told with its standard error. That of all ways together, which
+is what the target is about, has three times as many as the others. Each round has new servers: of two that were started with the same
+words one may be a twentieth slower than the other, for as long as they live. A way that this version of `cubbyhole serve` does not offer
+is named and left out. Whoever looks is a process of its own: it takes CPU from the server on a small machine, which req/s show, and
+costs the server itself what CPU per request shows.
 
 Flow:  __main__.py -> **seeing_command.py** -> contenders.Serving (seen_server.py), seeing_watchers.py -> results/seeing.json
 """
@@ -15,9 +16,12 @@ Flow:  __main__.py -> **seeing_command.py** -> contenders.Serving (seen_server.p
 from __future__ import annotations
 
 import inspect
+import math
 import os
+import statistics
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import machine, tables
 from bench.contenders import WORKLOADS, Contender, Serving, free_port
+from bench.processes import cpu_by_process_s
 from bench.venvs import ROOT
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 WORKLOAD = WORKLOADS["noop-32"]
 LIMIT = 0.95  # of the req/s of a server that nobody looks at
 WARM_S = 0.5
-ROUNDS = 3  # with the same servers
+SETTLE_S = 0.3  # of each turn: whoever looks does so at its begin, and then each second
 RATIOS = {"requests_per_s": "of_requests_per_s", "server_cpu_ms": "of_server_cpu_ms"}
 
 
@@ -99,16 +104,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", default=",".join(WAYS), metavar="A,B", help="ways (default: %(default)s)"
     )
-    parser.add_argument("--repeat", type=int, default=9, metavar="N", help="turns of each way")
-    parser.add_argument("--seconds", type=float, default=1.5, metavar="S", help="of each turn")
+    parser.add_argument(
+        "--repeat", type=int, default=12, metavar="N", help="rounds, each with new servers"
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of each turn")
     parser.add_argument("--name", default="seeing", help="bench/results/NAME.json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = (
-        "1500"  # ms: in each turn spans are sent (5000 unless told)
-    )
+    # Spans are sent in each turn; unless told it is every 5 seconds.
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = str(int(1000 * arguments.seconds))
     names = [name for name in arguments.only.split(",") if name]
     unknown = [name for name in names if name not in WAYS]
     if unknown:
@@ -127,11 +133,10 @@ def run(arguments: argparse.Namespace) -> int:
         "ways": ["off", *wanted],
     }
     result = {"kind": "seeing", "name": arguments.name, **machine.record(settings)}
-    numbers = range(arguments.repeat)
     runs = [
         {"repeat": number, "workload": WORKLOAD.name, **one}
-        for first in numbers[::ROUNDS]
-        for number, one in take_turns(wanted, numbers[first : first + ROUNDS], arguments.seconds)
+        for number in range(arguments.repeat)
+        for one in take_turns(wanted, number, arguments.seconds)
     ]
     result["runs"] = runs
     result["missing"] = missing
@@ -143,26 +148,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def take_turns(
-    wanted: dict[str, list[Way]], numbers: range, seconds: float
-) -> Generator[tuple[int, dict[str, Any]], None, None]:
-    """Start a server for each way, and one that nobody looks at; give what is measured, turn after turn, with its round's number."""
+    wanted: dict[str, list[Way]], number: int, seconds: float
+) -> Generator[dict[str, Any], None, None]:
+    """Start a server for each way, and one that nobody looks at; give what is measured, turn after turn."""
     with ExitStack() as stack:
         base = stack.enter_context(Seen("off", []))
         seen = [stack.enter_context(Seen(name, ways)) for name, ways in wanted.items()]
         for one in (base, *seen):  # connections, pools and caches are there from the first turn on
             one.turn(WARM_S)
         before = base.turn(seconds)
-        yield numbers.start, before
-        for number in numbers:
-            for one in _in_turn(seen, number):
-                print(f"bench: round {number + 1}, {one.name}", file=sys.stderr)
-                found, after = one.turn(seconds), base.turn(seconds)
-                _compare(found, before, after)
-                yield number, found
-                yield number, after
-                before = after
+        yield before
+        for one in _in_turn(seen, number):
+            print(f"bench: round {number + 1}, {one.name}", file=sys.stderr)
+            found, after = one.turn(seconds), base.turn(seconds)
+            _compare(found, before, after)
+            yield found
+            yield after
+            before = after
         for one in seen:
-            yield from ((numbers.start, blind) for blind in one.blind())
+            yield from one.blind()
 
 
 def _in_turn(seen: list[Seen], number: int) -> list[Seen]:
@@ -177,7 +181,7 @@ def _in_turn(seen: list[Seen], number: int) -> list[Seen]:
 def _compare(found: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
     for figure, ratio in RATIOS.items():
         if all(figure in one for one in (found, before, after)):
-            found[ratio] = 2 * found[figure] / (before[figure] + after[figure])
+            found[ratio] = found[figure] / math.sqrt(before[figure] * after[figure])
 
 
 class Seen:
@@ -207,13 +211,20 @@ class Seen:
         return self
 
     def turn(self, seconds: float) -> dict[str, Any]:
+        begun_s, used_s = time.monotonic(), self._looking_s()
         for watcher in self._watchers:
             watcher.tell("look")
         try:
-            return {"contender": self.name, **self._serving.load(WORKLOAD, seconds, 0.3)}
+            found = self._serving.load(WORKLOAD, seconds, SETTLE_S)
         finally:
             for watcher in self._watchers:
                 watcher.tell("rest")
+        looking = (self._looking_s() - used_s) / (time.monotonic() - begun_s)
+        return {"contender": self.name, **found, "looking_cpu_ms": 1000 * looking}
+
+    def _looking_s(self) -> float:
+        """Return the CPU that those who look have used."""
+        return sum(sum(cpu_by_process_s(watcher.pid).values()) for watcher in self._watchers)
 
     def blind(self) -> Generator[dict[str, Any], None, None]:
         """End the watchers; give a failure for each that saw nothing."""
@@ -248,6 +259,10 @@ class Watcher:
             raise RuntimeError(f"{self.name}: {errors[-400:]}")
         return self
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def tell(self, word: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(word + "\n")
@@ -267,6 +282,9 @@ class Watcher:
 def report(result: dict[str, Any], *, markdown: bool = False) -> str:
     """Write the table: each way, and what is left of the req/s of a server that nobody looks at."""
     measured = result["summary"].get(WORKLOAD.name, {})
+    ratios = {
+        name: [_mean(result["runs"], name, ratio) for ratio in RATIOS.values()] for name in measured
+    }
     rows = []
     for name in result["settings"]["ways"]:
         if name not in measured:
@@ -278,26 +296,36 @@ def report(result: dict[str, Any], *, markdown: bool = False) -> str:
             if name in WAYS
             else {"off": "nobody looks", "all": "all of them"}[name]
         )
-        rows.append([title, *cells, *(_spread(one.get(ratio)) for ratio in RATIOS.values())])
+        looking = tables.cell(one.get("looking_cpu_ms")) if name != "off" else "-"
+        rows.append([title, *cells, *map(_told, ratios[name]), looking])
     head = [
         f"no-op, {WORKLOAD.connections} connections",
         "req/s",
         "CPU ms/req",
         "of req/s",
         "of CPU",
+        "who looks: CPU ms/s",
     ]
     parts = [tables.grid(head, rows, markdown=markdown)]
-    whole = measured.get("all", {}).get("of_requests_per_s")
-    if whole:
-        verdict = "reached" if whole["median"] >= LIMIT else "missed"
+    whole = ratios.get("all", [None])[0]
+    if whole is not None:
+        verdict = "reached" if whole[0] >= LIMIT else "missed"
         parts.append(
-            f"With all of them {whole['median']:.1%} of the req/s are left; the target is {LIMIT:.0%}: {verdict}."
+            f"With all of them {whole[0]:.1%} of the req/s are left; the target is {LIMIT:.0%}: {verdict}."
         )
     told = tables.failures(result["runs"])
     return "\n\n".join([*parts, f"Failed\n\n{told}"] if told else parts)
 
 
-def _spread(figure: dict[str, float] | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure['median']:.1%} ({figure['min']:.0%}-{figure['max']:.0%})"
+def _mean(runs: list[dict[str, Any]], name: str, ratio: str) -> tuple[float, float] | None:
+    """Return the mean of a way's ratios, and its standard error; None without any."""
+    logs = [math.log(run[ratio]) for run in runs if run["contender"] == name and ratio in run]
+    if not logs:
+        return None
+    mean = math.exp(statistics.fmean(logs))
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    return mean, mean * error
+
+
+def _told(mean: tuple[float, float] | None) -> str:
+    return "-" if mean is None else f"{mean[0]:.1%} ± {mean[1]:.1%}"

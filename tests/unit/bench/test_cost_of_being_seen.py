@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from bench import tables
-from bench.seeing_command import WAYS, _compare, report
+from bench.seeing_command import WAYS, _compare, _mean, report
 
 
 def result(per_s: dict[str, float], **failed: str) -> dict[str, Any]:
@@ -40,9 +41,19 @@ def test_a_way_that_failed_is_told_and_has_no_figure() -> None:
 
 def test_a_turn_is_compared_with_the_mean_of_its_neighbours() -> None:
     found = {"requests_per_s": 90.0, "server_cpu_ms": 3.0}
-    neighbours = [{"requests_per_s": value, "server_cpu_ms": 2.0} for value in (80.0, 120.0)]
+    neighbours = [{"requests_per_s": value, "server_cpu_ms": 2.0} for value in (80.0, 125.0)]
     _compare(found, *neighbours)
-    assert (found["of_requests_per_s"], found["of_server_cpu_ms"]) == (0.9, 1.5)
+    assert found["of_requests_per_s"] == pytest.approx(0.9)
+    assert found["of_server_cpu_ms"] == pytest.approx(1.5)
+
+
+def test_turns_that_are_as_much_faster_as_slower_are_no_change() -> None:
+    runs = [{"contender": "otel", "of_requests_per_s": one} for one in (0.8, 1 / 0.8)]
+    found = _mean([*runs, {"contender": "otel", "failures": 1}], "otel", "of_requests_per_s")
+    assert found is not None
+    assert found[0] == pytest.approx(1.0)
+    assert found[1] == pytest.approx(math.log(1 / 0.8))
+    assert _mean(runs, "metrics", "of_requests_per_s") is None
 
 
 def test_beside_a_turn_that_failed_there_is_no_ratio() -> None:
