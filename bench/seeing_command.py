@@ -51,7 +51,8 @@ class Way:
         option: The parameter of `cubbyhole serve` without which it is not there; empty: it always is.
         words: Further words of the command line; {port} is a free one.
         watcher: What seeing_watchers.py does; empty: nobody looks. {server} is the server's port, {pid} its process.
-        asked_for: Nobody has it without asking for just this, so it is measured by itself and is no part of "all of them".
+        asked_for: It is measured by itself and is no part of "all of them": nobody has it without asking for just this, or it is another
+            form of one that is.
     """
 
     name: str
@@ -72,7 +73,8 @@ WAYS = {
     way.name: way
     for way in (
         Way("metrics", "/metrics is scraped each second", watcher=("scrape", "{server}")),
-        Way("observer", "top and stats look each second", watcher=("observe", "{pid}")),
+        Way("observer", "top's picture and stats, each second", watcher=("observe", "{pid}")),
+        Way("screen", "the screen of top, in a terminal", watcher=("screen", "{pid}"), asked_for=True),
         Way("access-log", "a JSON line for each request", "access_log", ("--access-log", "--log", "json")),
         Way(
             "inspector",

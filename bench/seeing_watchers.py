@@ -2,7 +2,8 @@
 """Who looks at a server while it is measured: `python -m bench.seeing_watchers WHAT WHERE`.
 
     scrape PORT      GET /metrics each second, as a Prometheus would
-    observe PID      the picture of `cubbyhole top`, and the histograms, each second, from outside
+    observe PID      the picture of `cubbyhole top --once`, and the histograms, each second, from outside
+    screen PID       `cubbyhole top` itself, in a terminal of 160 columns and 50 lines; it stands still between turns
     page PORT        reads the inspector's stream, as an open page does
     collect PORT     takes OpenTelemetry spans, and drops them
 
@@ -14,12 +15,20 @@ Owns:  nothing of the server.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import fcntl
 import http.client
 import http.server
+import os
+import pty
+import signal
 import socket
 import socketserver
+import struct
+import subprocess
 import sys
+import termios
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY_S = 1.0
+STARTING_S = 4.0  # until a screen is drawn for the first time
 PAGE_PATH = "/api/stream"
 
 
@@ -96,6 +106,41 @@ def observer(pid: str) -> Callable[[], int]:
     return draw
 
 
+def screen(pid: str) -> Callable[[], int]:
+    """Start `cubbyhole top`."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+    top = subprocess.Popen(
+        [sys.executable, "-m", "cubbyhole", "top", "--server", pid],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env={**os.environ, "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    atexit.register(top.kill)
+    os.close(its)
+    drawn = [0]
+
+    def take() -> None:
+        with contextlib.suppress(OSError):  # it ended
+            while data := os.read(ours, 1 << 16):
+                drawn[0] += len(data)
+
+    threading.Thread(target=take, daemon=True).start()
+    time.sleep(STARTING_S)
+    top.send_signal(signal.SIGSTOP)
+
+    def watch() -> int:
+        before = drawn[0]
+        top.send_signal(signal.SIGCONT)
+        wanted.resting.wait()
+        top.send_signal(signal.SIGSTOP)
+        return int(drawn[0] > before)
+
+    return watch
+
+
 def read_page(port: str) -> int:
     """Read the stream of pictures until the turn ends; returns how many came."""
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
@@ -157,7 +202,8 @@ def main() -> None:
         print(collect(subject))
         return
     ways = {"page": lambda: read_page(subject), "scrape": lambda: scrape(subject)}
-    look = observer(subject) if what == "observe" else ways[what]
+    makers = {"observe": observer, "screen": screen}
+    look = makers[what](subject) if what in makers else ways[what]
     print("ready", flush=True)
     looks = 0
     while True:

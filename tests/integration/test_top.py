@@ -24,10 +24,11 @@ from cubbyhole.testing.serving import Served, serving
 
 pytest.importorskip("textual", reason="needs cubbyhole[tui]")
 
-from textual.widgets import DataTable, Sparkline, Static
+from textual.widgets import Sparkline, Static
 
 from cubbyhole.cli.live import operating
 from cubbyhole.cli.live.app import TopApp
+from cubbyhole.cli.live.lines import LineTable
 from cubbyhole.cli.live.reading import Reader
 from cubbyhole.cli.live.screens import EntryScreen, Question
 
@@ -88,8 +89,11 @@ async def until(pilot: Any, condition: Callable[[], Any]) -> None:
 
 
 def rows(app: TopApp, name: str) -> list[list[str]]:
-    table = app.screen_stack[0].query_one(f"#{name}", DataTable)
-    return [[str(cell) for cell in table.get_row_at(number)] for number in range(table.row_count)]
+    """What a table shows, which has to be what it was filled with."""
+    table = app.screen_stack[0].query_one(f"#{name}", LineTable)
+    lines = [str(table.get_row_at(number)[0]) for number in range(table.row_count)]
+    assert [line.split() for line in lines] == [" ".join(row).split() for row in table.cells]
+    return [list(row) for row in table.cells]
 
 
 def text_of(app: TopApp, selector: str) -> str:
@@ -138,7 +142,7 @@ async def test_requests_are_sorted_and_filtered_by_keys(
             assert {row[2] for row in rows(app, "entries")} == {"claimed"}
             await pilot.press("slash", *["backspace"] * 7, *str(ids[0]), "enter")
             assert [row[0] for row in rows(app, "entries")] == [str(ids[0])]
-            title = str(app.query_one("#entries", DataTable).border_title)
+            title = str(app.query_one("#entries", LineTable).border_title)
             assert title.startswith("1 of 4 requests under way, by request")
             assert "PAUSED" in title
             await pilot.press("escape")
@@ -253,7 +257,7 @@ async def test_a_small_terminal_keeps_processes_queues_and_requests(
     with held(server, seen, 4):
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: len(rows(app, "entries")) == 4)
-            tables = {name: app.query_one(f"#{name}", DataTable) for name in ("processes", "queues", "entries")}  # fmt: skip
+            tables = {name: app.query_one(f"#{name}", LineTable) for name in ("processes", "queues", "entries")}  # fmt: skip
             await until(pilot, lambda: all(table.region.height >= 3 for table in tables.values()))
             assert all(table.region.bottom <= 24 for table in tables.values())
             await pilot.resize_terminal(150, 45)

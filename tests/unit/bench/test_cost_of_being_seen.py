@@ -63,5 +63,9 @@ def test_beside_a_turn_that_failed_there_is_no_ratio() -> None:
 
 
 def test_ways_that_need_no_option_are_always_offered() -> None:
-    assert {name for name, way in WAYS.items() if not way.option} == {"metrics", "observer"}
+    assert {name for name, way in WAYS.items() if not way.option} == {
+        "metrics",
+        "observer",
+        "screen",
+    }
     assert all(way.offered for way in WAYS.values() if not way.option)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.text import Text
 from textual.app import App
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -24,6 +23,7 @@ from textual.widgets import DataTable, Footer, Input, Label, Sparkline, Static
 
 from cubbyhole.cli.facts import duration, size
 from cubbyhole.cli.live import operating
+from cubbyhole.cli.live.lines import LineTable
 from cubbyhole.cli.live.reading import Look, Reader
 from cubbyhole.cli.live.screens import EntryScreen, Question
 
@@ -136,25 +136,18 @@ class TopApp(App[None]):
                     yield Label(name, id=f"{name}-label")
                     yield Sparkline([0], id=f"{name}-line", summary_function=max)
         with Horizontal(id="middle"):
-            yield DataTable(id="processes", cursor_type="none")
+            yield LineTable("processes")
             with Vertical(id="side"):
-                yield DataTable(id="queues", cursor_type="none")
-                yield DataTable(id="latencies", cursor_type="none")
+                yield LineTable("queues")
+                yield LineTable("latencies")
         yield Input(
             placeholder="part of an id, path, state or worker (Enter: keep, Esc: all)", id="filter"
         )
-        yield DataTable(id="entries", cursor_type="row")
+        yield LineTable("entries", chosen=True)
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to look."""
-        for name, columns in (
-            ("processes", PROCESS_COLUMNS),
-            ("queues", QUEUE_COLUMNS),
-            ("latencies", LATENCY_COLUMNS),
-            ("entries", tuple(ENTRY_COLUMNS)),
-        ):
-            self._table(name).add_columns(*(_heading(title) for title in columns))
         self._table("entries").focus()
         self.look()
         self.set_interval(self.every_s, self.look)
@@ -180,11 +173,11 @@ class TopApp(App[None]):
         for name, text in labels.items():
             self.screen_stack[0].query_one(f"#{name}-label", Label).update(text)
             self.screen_stack[0].query_one(f"#{name}-line", Sparkline).data = seen.lines[name]
-        _fill(self._table("processes"), PROCESS_COLUMNS, seen.processes)
-        _fill(self._table("queues"), QUEUE_COLUMNS, seen.queues)
+        self._table("processes").fill(PROCESS_COLUMNS, seen.processes, left=WORDY, loud=ILL)
+        self._table("queues").fill(QUEUE_COLUMNS, seen.queues, left=WORDY)
         latencies = self._table("latencies")
         latencies.set_class(not seen.latencies, "empty")
-        _fill(latencies, LATENCY_COLUMNS, seen.latencies)
+        latencies.fill(LATENCY_COLUMNS, seen.latencies, left=WORDY)
         self._show_entries(seen)
 
     def shown_entries(self) -> list[dict[str, Any]]:
@@ -204,11 +197,12 @@ class TopApp(App[None]):
         table = self._table("entries")
         chosen = self._chosen()
         shown = self.shown_entries()
-        table.clear()
-        for one in shown[:SHOWN_ENTRIES]:
-            cells = (_cell(title, one[key]) for title, key in ENTRY_COLUMNS.items())
-            table.add_row(*cells, key=str(one["id"]))
         ids = [one["id"] for one in shown[:SHOWN_ENTRIES]]
+        cells = [
+            tuple(_cell(title, one[key]) for title, key in ENTRY_COLUMNS.items())
+            for one in shown[:SHOWN_ENTRIES]
+        ]
+        table.fill(tuple(ENTRY_COLUMNS), cells, left=WORDY, keys=list(map(str, ids)))
         if chosen in ids:
             table.move_cursor(row=ids.index(chosen))
         table.border_title = self._title(len(shown), seen)
@@ -331,19 +325,8 @@ class TopApp(App[None]):
         key = table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key.value
         return None if key is None else int(key)
 
-    def _table(self, name: str) -> DataTable[Any]:
-        return self.screen_stack[0].query_one(f"#{name}", DataTable)
-
-
-def _heading(title: str) -> Text:
-    return Text(title, justify="left" if title in WORDY else "right")
-
-
-def _fill(table: DataTable[Any], columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table.clear()
-    for row in rows:
-        cells = zip(columns, row, strict=True)
-        table.add_row(*(_aligned(title, cell) for title, cell in cells))
+    def _table(self, name: str) -> LineTable:
+        return self.screen_stack[0].query_one(f"#{name}", LineTable)
 
 
 def _words(entry: dict[str, Any]) -> str:
@@ -358,23 +341,14 @@ def _sortable(value: Any) -> tuple[bool, float, str]:
     return (value is not None, 0.0, str(value))
 
 
-def _aligned(title: str, text: str) -> Text:
-    style = "bold red" if text in ILL else ""
-    return Text(text, style=style, justify="left" if title in WORDY else "right")
-
-
-def _cell(title: str, value: Any) -> Text:
+def _cell(title: str, value: Any) -> str:
     if value is None:
-        text = "-"
-    elif title in ("age", "left"):
-        text = duration(value / 1e3)
-    elif title in ("in", "out"):
-        text = size(value)
-    elif title == "try":
-        text = str(value + 1)
-    else:
-        text = str(value)
-    return _aligned(title, text)
+        return "-"
+    if title in ("age", "left"):
+        return duration(value / 1e3)
+    if title in ("in", "out"):
+        return size(value)
+    return str(value + 1 if title == "try" else value)
 
 
 def run_top(attached: AttachedServer, every_s: float) -> None:
