@@ -30,7 +30,7 @@ cdef extern from "<time.h>" nogil:
     size_t strftime(char *text, size_t size, const char *form, const tm *moment)
 
 cdef enum:
-    ROWS = 512  # their text is below what malloc maps anew each time
+    ROWS = 8192  # each call, and each write, has to wait for the interpreter's lock once
     PARTS = 9
     WORDS = 4
     METHOD = 0
@@ -286,21 +286,25 @@ cdef class Notes:
     cdef const char *put_word(self, Row *row, int number, const char *word, object escape) except NULL nogil:
         """Put one of a row's words; returns where the next one is."""
         if row.odd & (1 << number):
-            with gil:
-                text = (<str>escape(word[:row.lengths[number]].decode("utf-8", "surrogatepass"))).encode("utf-8", "replace")
-                self.reserve(len(text) + self.row_room + row.whole)
-                self.put(text, len(text))
+            self.put_escaped(word, row.lengths[number], self.row_room + row.whole, escape)
         else:
             self.put(word, row.lengths[number])
         return word + row.lengths[number]
+
+    # The interpreter's lock is for functions of their own: one that takes it anywhere takes it at its end in any case, to clean up.
+
+    cdef int put_escaped(self, const char *word, Py_ssize_t size, Py_ssize_t more, object escape) except -1 with gil:
+        text = (<str>escape(word[:size].decode("utf-8", "surrogatepass"))).encode("utf-8", "replace")
+        self.reserve(len(text) + more)
+        self.put(text, len(text))
+        return 0
 
     cdef int reserve(self, Py_ssize_t size) except -1 nogil:
         cdef char *grown
         if self.used + size > self.room:
             grown = <char *>realloc(self.text, 2 * (self.used + size) + FIRST_ROOM)
             if grown == NULL:
-                with gil:
-                    raise MemoryError
+                return no_memory()
             self.text, self.room = grown, 2 * (self.used + size) + FIRST_ROOM
         return 0
 
@@ -318,6 +322,10 @@ cdef class Notes:
             value //= 10
             digits -= 1
         self.put(made + at, 24 - at)
+
+
+cdef int no_memory() except -1 with gil:
+    raise MemoryError
 
 
 cdef object flat(object word):

@@ -2,7 +2,7 @@
 """A line for each request, out of its way: the event loop notes what was answered, a thread writes.
 
 Off unless `access_log=True`. A lane of the fast ones notes a short answer by itself, in C (observe/notes.py); what else is answered passes
-an `Answer`, which looks at its messages. Where our own handler writes, the thread makes text of hundreds at a time, without the
+an `Answer`, which looks at its messages. Where our own handler writes, the thread makes text of thousands at a time, without the
 interpreter's lock (observe/access_lines.py). Handlers of the user's own get records: they may wait for a disk or a network.
 
 Flow:  FrontApp -> a lane that is **logged** | **AccessLog** -> server.app;  Notes -> the thread -> `cubbyhole.access`
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cubbyhole.access")
 
-WRITE_EVERY_S = 0.2  # each time the thread and the event loop get into each other's way a little
+WRITE_EVERY_S = 0.5  # each time the thread and the event loop get into each other's way a little
 MOST_BYTES = 8 << 20  # some 80,000 requests; a disk that stops must not take the front's memory
 LOST = ("too many at once", "something odd in their scope")  # as `Notes.lost` counts
 

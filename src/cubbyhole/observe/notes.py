@@ -18,7 +18,7 @@ from cubbyhole.core.clock import now_ns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AT_ONCE = 512  # lines of one call
+AT_ONCE = 8192  # lines of one call
 # When it ended (monotonic, ns), how long it took (ns), method, path, status, bytes of its body, the client's host and port, its id.
 Answered: TypeAlias = tuple[int, int, str, str, int, int, "tuple[str, int] | None", str]
 _ROW_BYTES = 56  # in C; here it is more
