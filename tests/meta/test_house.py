@@ -187,3 +187,11 @@ def test_error_codes_are_unique() -> None:
         if inspect.isclass(value) and issubclass(value, errors.CubbyholeError)
     )
     assert [code for code, count in codes.items() if count > 1] == []
+
+
+def test_no_function_of_the_core_takes_the_interpreters_lock_in_its_middle() -> None:
+    """One that has `with gil:` anywhere takes the lock at each of its ends, to clean up: make it a function of its own."""
+    found = [
+        path.name for path in NATIVE if re.search(r"^\s+with gil:", path.read_text(), re.MULTILINE)
+    ]
+    assert found == []

@@ -43,11 +43,13 @@ class Spans:
     def __init__(self) -> None:
         self._now: dict[int, EndpointHistograms] = {}
         self._kept: deque[tuple[int, dict[int, EndpointHistograms]]] = deque(maxlen=KEPT)
-        self._usual_ns: dict[int, int] = {}  # since the last look: every row asks for it
+        # Of the last look: every row asks for the one, and four pictures for the other.
+        self._usual_ns: dict[int, int] = {}
+        self._shown_last: list[dict[str, Any]] | None = None
 
     def look(self, time_ns: int, histograms: Iterable[EndpointHistograms]) -> None:
         """Take what is counted now."""
-        self._usual_ns = {}
+        self._usual_ns, self._shown_last = {}, None
         self._now = {one.endpoint: one for one in histograms}
         if not self._kept or time_ns - self._kept[-1][0] >= STEP_NS:
             self._kept.append((time_ns, self._now))
@@ -74,9 +76,13 @@ class Spans:
 
     def shown(self) -> list[dict[str, Any]]:
         """Return, for each endpoint and window, how requests ended and how long they were in each phase; times in ms."""
-        return [
-            self._shown(endpoint, window) for endpoint in sorted(self._now) for window in WINDOWS
-        ]
+        if self._shown_last is None:
+            self._shown_last = [
+                self._shown(endpoint, window)
+                for endpoint in sorted(self._now)
+                for window in WINDOWS
+            ]
+        return self._shown_last
 
     def _shown(self, endpoint: int, window: str) -> dict[str, Any]:
         now, before = self._now[endpoint], self._before(endpoint, window)
