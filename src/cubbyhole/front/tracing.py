@@ -93,7 +93,7 @@ class TracedLane(Lane):
     ) -> Visit | None:
         if not tracer.admission.admits(traceparent):
             return None
-        carrier = {"traceparent": traceparent, "tracestate": tracestate}
+        carrier = {"traceparent": traceparent, "tracestate": tracestate} if traceparent else {}
         attributes = self._attributes(scope)
         exchange = self._desk.exchange
         submitted = 0 if exchange is None else exchange.statistics().submitted_total
