@@ -106,8 +106,14 @@ class AccessLog:
 
     def _work(self) -> None:
         while not self._ended.wait(WRITE_EVERY_S):
+            self._write_safely()
+        self._write_safely()
+
+    def _write_safely(self) -> None:
+        try:
             self.write()
-        self.write()
+        except Exception:
+            logger.exception("access log: lines lost, as a filter or a handler raised")
 
 
 def logged(base: type[Lane], log: AccessLog) -> type[Lane]:

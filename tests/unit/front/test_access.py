@@ -115,3 +115,33 @@ async def test_lines_are_written_after_a_while_and_at_the_end(
 
 async def lifespan_or_app(scope: Any, receive: Any, send: Any) -> None:
     await (receive() if scope["type"] == "lifespan" else app(scope, receive, send))
+
+
+async def test_a_filter_that_raises_costs_its_lines_and_not_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "WRITE_EVERY_S", 0.01)
+    caplog.set_level(logging.INFO, "cubbyhole.access")
+    served, ends = AccessLog(lifespan_or_app), asyncio.Event()
+
+    def refuse(record: logging.LogRecord) -> bool:
+        if "path=/odd" in record.getMessage():
+            raise ValueError("no")
+        return True
+
+    access.logger.addFilter(refuse)
+    try:
+        running = asyncio.create_task(served({"type": "lifespan"}, ends.wait, send))
+        await asyncio.sleep(0)
+        await served(scope("/odd"), None, send)
+        for _ in range(1000):
+            if caplog.messages:
+                break
+            await asyncio.sleep(0.01)
+        assert caplog.messages == ["access log: lines lost, as a filter or a handler raised"]
+        await served(scope("/predict"), None, send)
+        ends.set()
+        await running
+    finally:
+        access.logger.removeFilter(refuse)
+    assert "path=/predict" in caplog.messages[-1]
