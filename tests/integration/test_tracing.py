@@ -251,6 +251,19 @@ def test_the_front_tells_of_a_request_whose_worker_was_killed() -> None:
     assert front.resource["service.name"] == "cubbyhole"
 
 
+def test_a_request_that_is_turned_away_has_a_span_that_says_why() -> None:
+    with traced("small") as (server, collector):
+        one = Trace(server, collector)
+        assert one.ask({"input": "x" * 100}).status_code == 413
+        front = one.wait_for("POST /predict")["POST /predict"]
+        assert ask(server, {"input": 2}).ok
+        poll_until(lambda: len(collector.named("worker")) == 1)
+    assert front.parent == PARENT
+    assert front.attributes["error.type"] == "payload_too_large"
+    assert front.attributes["http.response.status_code"] == 413
+    assert not front.failed
+
+
 def test_spans_of_user_code_hang_below_predict(trace: Trace) -> None:
     trace.ask({"span": 1})
     spans = trace.wait_for("mine", "predict")

@@ -125,6 +125,11 @@ def steps() -> ls.LitServer:
     return ls.LitServer(Steps(), accelerator="cpu", timeout=5)
 
 
+def small() -> ls.LitServer:
+    """Takes bodies of 64 bytes."""
+    return ls.LitServer(Steps(), accelerator="cpu", max_payload_size=64)
+
+
 def every_kind() -> ls.LitServer:
     """Single, batch, stream, asynchronous."""
     apis = [
