@@ -84,10 +84,6 @@ def scrape(port: str) -> int:
 
 def observer(pid: str) -> Callable[[], int]:
     """Draw what `top` draws."""
-    import io
-
-    from rich.console import Console
-
     from cubbyhole.cli.stats import look
     from cubbyhole.cli.top import picture, take_sample
     from cubbyhole.seen.attached import attach
@@ -97,7 +93,7 @@ def observer(pid: str) -> Callable[[], int]:
 
     def draw() -> int:
         now = take_sample(attached)
-        Console(file=io.StringIO(), width=160).print(picture(attached, samples[0], now))
+        picture(attached, samples[0], now)
         samples[0] = now
         look(attached)
         attached.history()

@@ -14,8 +14,10 @@ from cubbyhole.core.rejections import REASONS, WORDS, reason_number
 from cubbyhole.core.roster import Roster
 from cubbyhole.core.settings import EndpointSettings, ServerSettings
 from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
+from cubbyhole.observe.exposition import Exposition
 from cubbyhole.observe.histograms import HISTOGRAM_ROWS
-from cubbyhole.observe.metrics import Reading, exposition
+from cubbyhole.observe.metrics import Reading
+from cubbyhole.observe.metrics import families as metric_families
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 
@@ -39,7 +41,7 @@ def families(*entries: EntrySnapshot) -> dict[str, dict[tuple[str, ...], float]]
     settings = ServerSettings(endpoints=(EndpointSettings(path="/a"),))
     statistics = ChannelStatistics(kind="shm", published_total=3, expired_total=2)
     reading = Reading(statistics, entries, roster, settings, [HISTOGRAMS], now_ns())
-    text, _ = exposition(reading)
+    text, _ = Exposition().text(list(metric_families(reading)), "")
     roster.close()
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text.decode()):

@@ -7,12 +7,14 @@ Owns:  nothing. Values come from memory that others write: a number without a me
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from cubbyhole.core.entries import CANCELLED_BY_OPERATOR, POISON_AFTER
 from cubbyhole.core.history import OUTCOMES, EndpointHistograms, FinishedEntry, Histogram
 
 NS_PER_S = 1e9
+_over_ns = itemgetter(18)  # of a row
 _WITHDRAWN = 32  # the flag of an operator's, in cbh_dict.h
 
 # Status and code of what was not answered by a worker.
@@ -58,10 +60,10 @@ def read_histograms(history: Any, bounds: Any, endpoint: int) -> EndpointHistogr
     )
 
 
-def read_finished(history: Any, fronts: int) -> list[FinishedEntry]:
-    """Return the last entries that are over, oldest first."""
-    found = [_finished(row, fronts) for row in history.past() if row[6] < len(OUTCOMES)]
-    return sorted(found, key=lambda entry: entry.over_ns)
+def read_finished(history: Any, fronts: int, most: int | None = None) -> list[FinishedEntry]:
+    """Return the last entries that are over, oldest first: `most` of them, or all that are kept."""
+    rows = sorted((row for row in history.past() if row[6] < len(OUTCOMES)), key=_over_ns)
+    return [_finished(row, fronts) for row in rows[-most if most else 0 :]]
 
 
 def _finished(row: tuple[int, ...], fronts: int) -> FinishedEntry:
@@ -86,5 +88,5 @@ def _finished(row: tuple[int, ...], fronts: int) -> FinishedEntry:
         rank=row[11],
         deadline_ns=row[12],
         times_ns=(row[13], row[14], row[15], row[16], row[17]),
-        over_ns=row[18],
+        over_ns=_over_ns(row),
     )

@@ -269,9 +269,9 @@ class SharedMemoryChannel:
         past = self._look_back()
         return [read_histograms(past, _history, n) for n in range(self.settings.endpoints)]
 
-    def history(self) -> list[FinishedEntry]:
-        """Return the last entries that are over, oldest first: as far as they are kept, failures longer."""
-        return read_finished(self._look_back(), self.settings.fronts)
+    def history(self, most: int | None = None) -> list[FinishedEntry]:
+        """Return the last entries that are over, oldest first: `most` of them, or all that are kept, failures longer."""
+        return read_finished(self._look_back(), self.settings.fronts, most)
 
     def contents(self, request_id: int, limit_bytes: int) -> tuple[Any, ...] | None:
         """Copy what an entry holds, as `Entries.contents` of the core gives it; None: it holds nothing (any more)."""

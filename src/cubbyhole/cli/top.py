@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cubbyhole top`: a running server, live, seen from outside.
 
-Flow:  seen/attached.py -> live/app.py, where textual is installed; else, and for `--once`: **picture** -> rich
+Flow:  seen/attached.py -> live/app.py, where textual is installed; else, and for `--once`: **picture** -> standard output
 Owns:  nothing; the server is only read.
 See:   docs/guide/seeing.md
 """
@@ -9,30 +9,32 @@ See:   docs/guide/seeing.md
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from cubbyhole.cli.columns import aligned
 from cubbyhole.cli.entries import Server, row
 from cubbyhole.core.clock import now_ns
 from cubbyhole.seen.attached import AttachedServer, NoServer, attach
-from cubbyhole.seen.process_state import read_usage
+from cubbyhole.seen.process_state import is_there, read_usage
 
 if TYPE_CHECKING:
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
+    from cubbyhole.seen.process_state import Usage
 
 SHOWN_ENTRIES = 15  # the oldest: what is stuck is among them
 
 
-class Sample(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Sample:
     """Counters at one moment, for rates."""
 
     time_ns: int
     statistics: ChannelStatistics
-    cpu_s: dict[int, float]
+    usages: dict[int, Usage | None]
 
 
 def top(
@@ -44,17 +46,12 @@ def top(
 
     A screen with keys where `cubbyhole[tui]` is installed; `cubbyhole top --once` prints one picture and ends.
     """
-    from rich.console import Console
-    from rich.live import Live
-
     try:
         with attach(server) as attached:
             before = take_sample(attached)
             if once:
                 time.sleep(min(every, 1.0))
-                console = Console()
-                console = console if console.is_terminal else Console(width=160)
-                console.print(picture(attached, before, take_sample(attached)))
+                typer.echo(picture(attached, before, take_sample(attached)))
                 return
             if find_spec("textual") is not None:
                 from cubbyhole.cli.live.app import run_top
@@ -66,17 +63,27 @@ def top(
                 "pip install 'cubbyhole[tui]'",
                 err=True,
             )
-            with Live(auto_refresh=False, screen=True) as live:
-                while True:
-                    time.sleep(every)
-                    now = take_sample(attached)
-                    live.update(picture(attached, before, now), refresh=True)
-                    before = now
+            _watch(attached, before, every)
     except KeyboardInterrupt:
         return
     except NoServer as error:
         typer.echo(f"cubbyhole: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _watch(attached: AttachedServer, before: Sample, every: float) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, screen=True) as live:
+        while True:
+            time.sleep(every)
+            now = take_sample(attached)
+            shown = Text.from_ansi(
+                picture(attached, before, now), no_wrap=True, overflow="ellipsis"
+            )
+            live.update(shown, refresh=True)
+            before = now
 
 
 def take_sample(attached: AttachedServer) -> Sample:
@@ -85,24 +92,19 @@ def take_sample(attached: AttachedServer) -> Sample:
     usages = {
         pid: read_usage(pid) for cell in range(roster.supervisor + 1) if (pid := roster.pid(cell))
     }
-    cpu_s = {pid: usage.cpu_s for pid, usage in usages.items() if usage is not None}
-    return Sample(now_ns(), attached.statistics(), cpu_s)
+    return Sample(now_ns(), attached.statistics(), usages)
 
 
-def picture(attached: AttachedServer, before: Sample, now: Sample) -> Any:
-    """Return what the screen shows, from two samples."""
-    from rich.console import Group
-
+def picture(attached: AttachedServer, before: Sample, now: Sample) -> str:
+    """Return what the screen shows, from two samples. Lines, as rich takes five times as long for the same."""
     entries = attached.entries()
-    return Group(
+    parts = (
         _head(attached, before, now),
-        "",
         _processes(attached, entries, before, now),
-        "",
         _queues(attached, entries),
-        "",
         _entries(attached, entries),
     )
+    return "\n\n".join(parts)
 
 
 def _head(attached: AttachedServer, before: Sample, now: Sample) -> str:
@@ -112,7 +114,7 @@ def _head(attached: AttachedServer, before: Sample, now: Sample) -> str:
     def rate(field: str) -> float:
         return float(getattr(n, field) - getattr(before.statistics, field)) / seconds
 
-    gone = " | the supervisor is gone" if read_usage(about.pid) is None else ""
+    gone = "" if is_there(about.pid) else " | the supervisor is gone"
     return (
         f"cubbyhole {about.version} | supervisor {about.pid} | {about.address} | {about.channel}{gone}\n"
         f"rates  {rate('submitted_total'):.1f} requests/s  {rate('published_total'):.1f} answers/s  "
@@ -126,7 +128,7 @@ def _head(attached: AttachedServer, before: Sample, now: Sample) -> str:
 
 def _processes(
     attached: AttachedServer, entries: list[EntrySnapshot], before: Sample, now: Sample
-) -> Any:
+) -> str:
     roster, about = attached.roster, attached.description
     titles = ("process", "state", "pid", "kernel", "CPU %", "MB", "beat s", "restarts", "holds")
     rows: list[tuple[str, ...]] = []
@@ -141,8 +143,9 @@ def _processes(
     seconds = max(1e-9, (now.time_ns - before.time_ns) / 1e9)
     for name, cell, worker in names:
         pid = roster.pid(cell)
-        usage = read_usage(pid) if pid else None
-        used_s = now.cpu_s.get(pid, 0.0) - before.cpu_s.get(pid, now.cpu_s.get(pid, 0.0))
+        usage = now.usages.get(pid)
+        earlier = before.usages.get(pid)
+        used_s = usage.cpu_s - earlier.cpu_s if usage and earlier else 0.0
         beat_ns = roster.last_beat_ns(cell)
         one = held.get(worker)
         age_ms = (now.time_ns - one.received_ns) / 1e6 if one else 0.0
@@ -161,7 +164,7 @@ def _processes(
     return _table(titles, rows)
 
 
-def _queues(attached: AttachedServer, entries: list[EntrySnapshot]) -> Any:
+def _queues(attached: AttachedServer, entries: list[EntrySnapshot]) -> str:
     rows: list[tuple[str, ...]] = []
     time_ns = now_ns()
     for number, path in enumerate(attached.description.endpoints):
@@ -173,7 +176,7 @@ def _queues(attached: AttachedServer, entries: list[EntrySnapshot]) -> Any:
     return _table(("endpoint", "waiting", "running", "oldest ms"), rows)
 
 
-def _entries(attached: AttachedServer, entries: list[EntrySnapshot]) -> Any:
+def _entries(attached: AttachedServer, entries: list[EntrySnapshot]) -> str:
     titles = ("request", "endpoint", "state", "age ms", "left ms", "worker", "try", "in B")
     rows: list[tuple[str, ...]] = []
     for entry in entries[:SHOWN_ENTRIES]:
@@ -195,10 +198,6 @@ def _entries(attached: AttachedServer, entries: list[EntrySnapshot]) -> Any:
     return _table(titles, rows)
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
-    """Return lines, the first of them headings. A table by rich takes ten times as long for the same."""
-    from rich.text import Span, Text
-
+def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     heading, *lines = aligned(titles, rows)
-    whole = "\n".join((heading, *lines))
-    return Text(whole, no_wrap=True, overflow="ellipsis", spans=[Span(0, len(heading), "bold")])
+    return "\n".join((typer.style(heading, bold=True), *lines))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cubbyhole.front.access import AccessLog
     from cubbyhole.front.desk import Desk
     from cubbyhole.front.lane import Lane
+    from cubbyhole.observe.exposition import Exposition
 
 logger = logging.getLogger(__name__)
 
@@ -79,15 +80,19 @@ class _MetricsEndpoint:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._exposition: Exposition | None = None
 
     async def __call__(self, request: Request) -> Response:
         place = self._desk.place
         if place is None:
             raise HTTPException(503, "Server is still starting up")
         from cubbyhole.observe import metrics  # who is never scraped does not pay for it
+        from cubbyhole.observe.exposition import Exposition
 
         reading = metrics.read(place.channel, place.roster, self._desk.settings)
-        text, content_type = metrics.exposition(reading, request.headers.get("accept", ""))
+        self._exposition = self._exposition or Exposition()
+        accept = request.headers.get("accept", "")
+        text, content_type = self._exposition.text(list(metrics.families(reading)), accept)
         return Response(text, headers={"content-type": content_type})
 
 

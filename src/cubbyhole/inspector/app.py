@@ -3,7 +3,7 @@
 
     GET  /                                    the page (the key's form for whoever has not given it)
     GET  /assets/NAME                         one of a fixed set of files
-    GET  /api/stream                          server-sent events: `whole`, then `change` four times a second
+    GET  /api/stream                          server-sent events: `whole`, then `change` twice a second
     GET  /api/snapshot                        the same once, as JSON
     GET  /api/requests/ID                     one request whole, with its failure and traceback
     GET  /api/requests/ID/payload             what it carries; 403 unless the inspector was started with payloads

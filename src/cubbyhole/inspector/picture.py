@@ -17,7 +17,7 @@ import msgspec
 from cubbyhole.core.clock import NEVER_NS, now_ns
 from cubbyhole.core.statistics import EntrySnapshot
 from cubbyhole.inspector.spans import Spans
-from cubbyhole.seen.process_state import read_usage
+from cubbyhole.seen.process_state import is_there, read_usage
 from cubbyhole.seen.stuck import why_stuck
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Picture:
         self._cpu: dict[int, int] = {}
         self._finished: list[EntrySnapshot] = []
         self._looked_back_ns = self._counted_ns = 0
+        self._about: dict[str, Any] = {}
 
     def take(self) -> dict[str, Any]:
         """Return the server as it is now."""
@@ -59,7 +60,7 @@ class Picture:
         under_way = self._entries(time_ns)
         self.count(time_ns)
         usages = self._usages(time_ns)
-        alive = read_usage(attached.description.pid) is not None
+        alive = is_there(attached.description.pid)
         return {
             "now": time_ns / 1e6,
             "state": attached.roster.state(attached.roster.supervisor).name if alive else "GONE",
@@ -83,8 +84,10 @@ class Picture:
 
     def about(self) -> dict[str, Any]:
         """Return what does not change while the server lives."""
+        if self._about.get("edges"):
+            return self._about
         about = self.attached.description
-        return {
+        self._about = {
             "pid": about.pid,
             "version": about.version,
             "started": about.started_s,
@@ -94,6 +97,7 @@ class Picture:
             "orders": bool(getattr(about, "admin", "")),
             "edges": self.spans.edges_ms(),
         }
+        return self._about
 
     def detail(self, request_id: int) -> dict[str, Any] | None:
         """Return one request whole; None: nothing of it is kept."""
@@ -120,9 +124,7 @@ class Picture:
         if time_ns - self._looked_back_ns < LOOK_BACK_NS:
             return self.attached.entries()
         self._looked_back_ns = time_ns
-        self._finished = [
-            finished_entry(past) for past in self.attached.history()[-FINISHED_SHOWN:]
-        ]
+        self._finished = [finished_entry(past) for past in self.attached.history(FINISHED_SHOWN)]
         return self.attached.entries()
 
     def _usages(self, time_ns: int) -> dict[int, Usage | None]:
@@ -203,7 +205,9 @@ class Picture:
         for entry in (*self._finished, *under_way):  # the later wins: a slot may be in both looks
             before = self._rows.get(entry.id)
             late = entry.state == "READY" and 0 < entry.deadline_ns < time_ns
-            if before and before[0] == entry and entry.state in _AT_REST and not late:
+            rests = entry.state in _AT_REST and not late
+            # What is over is the same object until the next look back.
+            if before and (before[0] is entry or (rests and before[0] == entry)):
                 rows[entry.id] = before
             else:
                 rows[entry.id] = (entry, self._row(entry, usages, time_ns))
@@ -213,10 +217,7 @@ class Picture:
     def _row(
         self, entry: EntrySnapshot, usages: dict[int, Usage | None], time_ns: int
     ) -> dict[str, Any]:
-        roster, over = self.attached.roster, entry.state == "FREE"
-        cell = roster.worker_cell(entry.owner) if entry.owner >= 0 else -1
-        usage = usages.get(roster.pid(cell)) if cell >= 0 else None
-        beat_ns = roster.last_beat_ns(cell) if cell >= 0 else 0
+        over = entry.state == "FREE"
         return {
             "id": str(entry.id),
             "endpoint": entry.endpoint,
@@ -236,14 +237,23 @@ class Picture:
             "chunks": entry.chunks,
             "status": entry.status,
             "failure": entry.failure,
-            "stuck": why_stuck(
-                entry,
-                time_ns,
-                worker_word="" if cell < 0 else usage.word if usage else "dead",
-                beat_age_ns=time_ns - beat_ns if beat_ns else 0,
-                usual_ns=self.spans.usual_ns(entry.endpoint),
-            ),
+            "stuck": "" if over else self._why_stuck(entry, usages, time_ns),
         }
+
+    def _why_stuck(
+        self, entry: EntrySnapshot, usages: dict[int, Usage | None], time_ns: int
+    ) -> str:
+        roster = self.attached.roster
+        cell = roster.worker_cell(entry.owner) if entry.owner >= 0 else -1
+        usage = usages.get(roster.pid(cell)) if cell >= 0 else None
+        beat_ns = roster.last_beat_ns(cell) if cell >= 0 else 0
+        return why_stuck(
+            entry,
+            time_ns,
+            worker_word="" if cell < 0 else usage.word if usage else "dead",
+            beat_age_ns=time_ns - beat_ns if beat_ns else 0,
+            usual_ns=self.spans.usual_ns(entry.endpoint),
+        )
 
 
 def failure_row(record: FailureRecord, time_ns: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One loop that looks at the server, for all who look at the page; only counters are read while nobody does.
 
-Flow:  Picture.take, four times a second -> what changed -> **Snapshots.follow** -> server-sent events of each viewer
+Flow:  Picture.take, twice a second -> what changed -> **Snapshots.follow** -> server-sent events of each viewer
 Owns:  the server's memory as it is mapped here, the last look, the number of viewers.
 
 A viewer that missed a step gets the whole picture instead of the change, so that nobody is waited for and nothing is queued.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.25  # four pictures a second: a person sees no more, and a look takes a few milliseconds
+LOOK_S = 0.5  # two pictures a second: people read no faster, and a look takes milliseconds from a server on few cores
 REST = 4  # times what a look took: however many slots there are, looking takes a fifth of a core at most
 SAMPLE_NS = 1_000_000_000
 SEEK_NS = 2_000_000_000  # between two looks for a successor of a server that ended
@@ -140,6 +140,8 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         if name != "entries" and before.get(name) != value
     }
     old, new = before.get("entries", {}), now["entries"]
-    found["entries"] = {key: row for key, row in new.items() if old.get(key) != row}
+    found["entries"] = {  # most rows are the ones of the look before, and dicts are compared whole
+        key: row for key, row in new.items() if (was := old.get(key)) is not row and was != row
+    }
     found["gone"] = [key for key in old if key not in new]
     return found

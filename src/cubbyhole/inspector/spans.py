@@ -43,7 +43,7 @@ class Spans:
     def __init__(self) -> None:
         self._now: dict[int, EndpointHistograms] = {}
         self._kept: deque[tuple[int, dict[int, EndpointHistograms]]] = deque(maxlen=KEPT)
-        # Of the last look: every row asks for the one, and four pictures for the other.
+        # Of the last look: every row asks for the one, and the pictures of a second for the other.
         self._usual_ns: dict[int, int] = {}
         self._shown_last: list[dict[str, Any]] | None = None
 

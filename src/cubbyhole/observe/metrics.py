@@ -4,7 +4,7 @@
 Nothing is counted here. Every number is read, at the scrape, from what all processes of a server share: the channel's counters and
 entries, and the roster. So each front gives the same answer, and no number is lost with the process that raised it.
 
-Flow:  routes.py -> **exposition** -> text, in the format that the scraper asks for
+Flow:  routes.py -> **read** -> **families** -> exposition.py -> text, in the format that the scraper asks for
 Owns:  nothing.
 See:   docs/reference/metrics.md, core/statistics.py
 """
@@ -14,10 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from cubbyhole.core.clock import now_ns
 from cubbyhole.core.roster import ProcessState, Roster
@@ -69,22 +66,6 @@ class Reading(msgspec.Struct, frozen=True):
     time_ns: int
 
 
-class _ServerCollector(Collector):
-    """One reading as metric families."""
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-
-    def collect(self) -> Iterator[Metric]:
-        reading = self._reading
-        yield from _channel(reading.statistics)
-        yield from _rejections(reading.roster)
-        yield from _queues(reading)
-        yield from _processes(reading)
-        paths = [endpoint.path for endpoint in reading.settings.endpoints]
-        yield from histogram_families(reading.histograms, paths)
-
-
 def read(channel: Channel, roster: Roster, settings: ServerSettings) -> Reading:
     """Read what a server's processes share."""
     return Reading(
@@ -97,17 +78,14 @@ def read(channel: Channel, roster: Roster, settings: ServerSettings) -> Reading:
     )
 
 
-def exposition(reading: Reading, accept: str = "") -> tuple[bytes, str]:
-    """Return the metrics, and their content type.
-
-    Args:
-        reading: Of now.
-        accept: What the scraper takes, as in the header `Accept`: OpenMetrics where it asks for it, else Prometheus' text format.
-    """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_ServerCollector(reading))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+def families(reading: Reading) -> Iterator[Metric]:
+    """Give one reading as metric families."""
+    yield from _channel(reading.statistics)
+    yield from _rejections(reading.roster)
+    yield from _queues(reading)
+    yield from _processes(reading)
+    paths = [endpoint.path for endpoint in reading.settings.endpoints]
+    yield from histogram_families(reading.histograms, paths)
 
 
 def _channel(statistics: ChannelStatistics) -> Iterator[Metric]:

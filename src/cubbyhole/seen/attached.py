@@ -82,8 +82,12 @@ class AttachedServer:
         """Return the channel's counters."""
         return self._channel.statistics()
 
-    def history(self) -> list[FinishedEntry]:
-        """Return the last requests that are over, oldest first; those that failed have the code and status of their answer."""
+    def history(self, most: int | None = None) -> list[FinishedEntry]:
+        """Return the last requests that are over, oldest first; those that failed have the code and status of their answer.
+
+        Args:
+            most: How many; None: all that are kept.
+        """
         codes = {record.id: (record.code, record.status) for record in self.failures()}
         return [
             entry
@@ -91,7 +95,7 @@ class AttachedServer:
             else msgspec.structs.replace(
                 entry, failure=codes[entry.id][0], status=codes[entry.id][1]
             )
-            for entry in self._channel.history()
+            for entry in self._channel.history(most)
         ]
 
     def histograms(self) -> list[EndpointHistograms]:

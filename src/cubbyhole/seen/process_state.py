@@ -8,7 +8,6 @@ Owns:  nothing.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import msgspec
 
@@ -22,6 +21,8 @@ _WORDS = {
     "X": "dead",
 }
 _USER_TICKS, _SYSTEM_TICKS, _RESIDENT_PAGES = 11, 12, 21  # counted from the state, behind the name
+_TICKS_PER_S, _PAGE_BYTES = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+_STAT_BYTES = 2048  # 52 numbers and a name of 64 bytes at most
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -34,17 +35,26 @@ class Usage(msgspec.Struct, frozen=True):
 
 def read_usage(pid: int) -> Usage | None:
     """Return what the kernel counts for a process; None: there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+    try:  # without a file object: whoever looks does this several times a second, and between two looks the caches forget its code
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    try:
+        text = os.read(fd, _STAT_BYTES)
+    except OSError:  # it ended between the two
+        return None
+    finally:
+        os.close(fd)
+    fields = text.rpartition(b")")[2].split()  # the name before it may hold anything
     ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
-    return Usage(
-        _WORDS.get(fields[0], fields[0]),
-        ticks / os.sysconf("SC_CLK_TCK"),
-        int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE"),
-    )
+    letter = fields[0].decode()
+    resident_bytes = int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES
+    return Usage(_WORDS.get(letter, letter), ticks / _TICKS_PER_S, resident_bytes)
+
+
+def is_there(pid: int) -> bool:
+    """Return whether a process exists; a dead one that nobody waited for does."""
+    return os.path.exists(f"/proc/{pid}")  # noqa: PTH110  (as above)
 
 
 def process_word(pid: int) -> str:

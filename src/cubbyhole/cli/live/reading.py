@@ -19,7 +19,7 @@ from cubbyhole.cli.entries import row
 from cubbyhole.cli.facts import duration
 from cubbyhole.core.clock import now_ns
 from cubbyhole.scheduling.policy import DEFAULT_CLASS, LEAST_URGENT, STEP_NS
-from cubbyhole.seen.process_state import read_usage
+from cubbyhole.seen.process_state import is_there, read_usage
 
 if TYPE_CHECKING:
     from cubbyhole.core.statistics import ChannelStatistics, EntrySnapshot
@@ -95,7 +95,7 @@ class Reader:
             ("waiting", float(waiting)),
         ):
             self._lines[name].append(value)
-        alive = read_usage(attached.description.pid) is not None
+        alive = is_there(attached.description.pid)
         return Look(
             head=self._head(statistics, alive=alive),
             rates=rates,

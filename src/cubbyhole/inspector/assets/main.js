@@ -7,7 +7,7 @@ import { drawSpans } from "./spans.js";
 import { Table } from "./table.js";
 import { Detail } from "./detail.js";
 
-const SILENT_MS = 3000; // a picture comes four times a second
+const SILENT_MS = 3000; // a picture comes twice a second
 const picture = { entries: {}, about: { endpoints: [] } };
 const detail = new Detail(picture);
 const table = new Table(picture, (id) => detail.open(id));

@@ -2,7 +2,7 @@
 // The table of requests: sorted, filtered, one stop for the Tab key; rows keep their elements while they live.
 import { $, bytes, duration, el, pill, setText, WORDS } from "./dom.js";
 
-const ROWS_MOST = 200; // what a person scrolls through, and a browser lays out four times a second
+const ROWS_MOST = 200; // what a person scrolls through, and a browser lays out twice a second
 
 const age = (entry, now) => (entry.ended ?? now) - entry.received;
 // Who waits, in the order in which workers will take them: the smallest rank first, of each endpoint's own queue.
