@@ -17,9 +17,15 @@ from cubbyhole.core.clock import NEVER_NS, now_ns
 
 # version-trace-parent-flags; https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
 _SAMPLED = 1
+
+
+def read_traceparent(text: str) -> tuple[int, int, int] | None:
+    """Return trace, span and flags of a `traceparent`; None: it is none."""
+    match = _TRACEPARENT.fullmatch(text) if text else None
+    return None if match is None else (int(match[1], 16), int(match[2], 16), int(match[3], 16))
 
 
 class Admission:
@@ -48,8 +54,8 @@ class Admission:
         """
         if self._per_s is None:
             return True
-        match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-        return self._take() if match is None else bool(int(match[1], 16) & _SAMPLED)
+        found = read_traceparent(traceparent)
+        return self._take() if found is None else bool(found[2] & _SAMPLED)
 
     def left_out(self, submitted: int) -> int:
         """Return how many requests had no spans since the last one that had.

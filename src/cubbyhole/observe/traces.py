@@ -28,11 +28,20 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    Link,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from cubbyhole.core.clock import now_ns
-from cubbyhole.observe.sampling import Admission
+from cubbyhole.observe.sampling import Admission, read_traceparent
+from cubbyhole.observe.spans import SpanMaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -148,6 +157,7 @@ class Tracer:
         self.admission = Admission(traces_per_s if by_us else None)
         self._provider = provider
         self._tracer = provider.get_tracer(NAME)
+        self._maker = SpanMaker(provider, self._tracer, NAME) if by_us else None
 
     def start(
         self,
@@ -166,9 +176,11 @@ class Tracer:
             attributes: Its first ones.
             start_ns: Monotonic.
         """
-        context = None  # that of the current span: user code in a front may have opened one
-        if carrier and not trace.get_current_span().get_span_context().is_valid:
-            context = _propagator.extract(carrier)
+        parent = trace.get_current_span().get_span_context()  # user code in a front may have one
+        if self._maker is not None:
+            above = parent if parent.is_valid else remote_parent(carrier)
+            return self._maker.start(name, above, kind, attributes, start_ns=wall_ns(start_ns))
+        context = _propagator.extract(carrier) if carrier and not parent.is_valid else None
         return self._tracer.start_span(
             name,
             context,
@@ -181,11 +193,13 @@ class Tracer:
         self, parent: Span, name: str, links: Sequence[Span] = (), start_ns: int | None = None
     ) -> Span:
         """Begin a span below another of this process, with links to others."""
+        to = [Link(span.get_span_context()) for span in links]
+        start_time = None if start_ns is None else wall_ns(start_ns)
+        if self._maker is not None:
+            above = parent.get_span_context()
+            return self._maker.start(name, above, links=to, start_ns=start_time)
         return self._tracer.start_span(
-            name,
-            trace.set_span_in_context(parent),
-            links=[Link(span.get_span_context()) for span in links],
-            start_time=None if start_ns is None else wall_ns(start_ns),
+            name, trace.set_span_in_context(parent), links=to, start_time=start_time
         )
 
     def close(self) -> None:
@@ -211,11 +225,21 @@ def wall_ns(monotonic_ns: int) -> int:
     return time.time_ns() - now_ns() + monotonic_ns
 
 
+def remote_parent(carrier: Mapping[str, str]) -> SpanContext | None:
+    """Return the span that `traceparent` and `tracestate` name; None: they name none."""
+    found = read_traceparent(carrier.get("traceparent", ""))
+    if found is None:
+        return None
+    state = TraceState.from_header([carrier.get("tracestate", "")])
+    trace_id, span_id, flags = found
+    return SpanContext(trace_id, span_id, True, TraceFlags(flags), state)
+
+
 def carrier_of(span: Span) -> dict[str, str]:
     """Return `traceparent` and `tracestate` for whoever goes on with a span."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier, trace.set_span_in_context(span))
-    return carrier
+    context = span.get_span_context()
+    parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    return {"traceparent": parent, "tracestate": context.trace_state.to_header()}
 
 
 def inside(span: Span) -> Context:
