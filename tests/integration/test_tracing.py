@@ -264,6 +264,30 @@ def test_a_request_that_is_turned_away_has_a_span_that_says_why() -> None:
     assert not front.failed
 
 
+def test_a_request_that_is_given_up_has_a_span_that_says_so() -> None:
+    with traced("impatient") as (server, collector):
+        one = Trace(server, collector)
+        answer = one.ask({"sleep_s": 30})
+        assert (answer.status_code, answer.text) == (504, "gave up")
+        front = one.wait_for("POST /predict", "queue")["POST /predict"]
+    assert front.parent == PARENT
+    assert front.attributes["error.type"] == "cancelled"
+    assert front.attributes["cubbyhole.request.id"].isdigit()
+    assert front.end_ns - front.start_ns > 400_000_000
+
+
+def test_with_a_sampler_of_the_users_the_sdk_makes_the_spans() -> None:
+    with traced("steps", OTEL_TRACES_SAMPLER="always_on") as (server, collector):
+        one = Trace(server, collector)
+        assert one.ask({"span": 1}).ok
+        spans = one.wait_for("POST /predict", "queue", "worker", "decode", "predict", "mine")
+        assert len(one.spans) == 7
+    assert spans["POST /predict"].parent == PARENT
+    assert spans["worker"].parent == spans["queue"].parent == spans["POST /predict"].id
+    assert spans["mine"].parent == spans["predict"].id
+    assert spans["worker"].state == "vendor=t61"
+
+
 def test_spans_of_user_code_hang_below_predict(trace: Trace) -> None:
     trace.ask({"span": 1})
     spans = trace.wait_for("mine", "predict")

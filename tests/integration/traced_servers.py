@@ -125,6 +125,29 @@ def steps() -> ls.LitServer:
     return ls.LitServer(Steps(), accelerator="cpu", timeout=5)
 
 
+class Impatient:
+    """An ASGI middleware of the user's, which gives up on a request."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer 504 by itself where nothing came in time."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            await asyncio.wait_for(self.app(scope, receive, send), 0.5)
+        except asyncio.TimeoutError:
+            await send({"type": "http.response.start", "status": 504, "headers": []})
+            await send({"type": "http.response.body", "body": b"gave up"})
+
+
+def impatient() -> ls.LitServer:
+    """Its requests are given up after half a second."""
+    return ls.LitServer(Later(enable_async=True), accelerator="cpu", middlewares=[Impatient])
+
+
 def small() -> ls.LitServer:
     """Takes bodies of 64 bytes."""
     return ls.LitServer(Steps(), accelerator="cpu", max_payload_size=64)

@@ -148,10 +148,11 @@ class TracedLane(Lane):
         return self._ended(visit, answering, scope)
 
     def _abandon(self, scope: Any, exchange: Exchange, waiter: Waiter) -> None:
-        super()._abandon(scope, exchange, waiter)
         visit = scope.pop(_VISIT, None)
         if visit is not None:
-            visit.waiter = waiter
+            visit.waiter, visit.times_ns = waiter, self._times(waiter.id)
+        super()._abandon(scope, exchange, waiter)
+        if visit is not None:
             self._end(visit)
 
     async def _fail_entry(

@@ -147,7 +147,7 @@ class Tracer:
         self._processor: CountingProcessor | None = None
         provider = trace.get_tracer_provider()
         if not isinstance(provider, TracerProvider):  # nobody has set one
-            provider = TracerProvider(resource=_resource(process), shutdown_on_exit=False)
+            provider = TracerProvider(resource=resource_of(process), shutdown_on_exit=False)
             url = f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None
             self._processor = CountingProcessor(CountingExporter(OTLPSpanExporter(endpoint=url)))
             provider.add_span_processor(self._processor)
@@ -212,12 +212,25 @@ class Tracer:
             logger.warning("spans not delivered: count=%d of=%d", lost, self._processor.ended)
 
 
-def _resource(process: str) -> Resource:
+class _HashedOnce(Resource):
+    """A resource whose hash is made once: exporters ask for it with each span, and it is that of all of it as JSON."""
+
+    _hash: int | None = None
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = super().__hash__()
+        return self._hash
+
+
+def resource_of(process: str) -> Resource:
+    """Return what all spans of a process say of it."""
     attributes: dict[str, str | int] = {"process.pid": os.getpid(), "cubbyhole.process": process}
     named = bool(os.environ.get("OTEL_SERVICE_NAME"))
     if not named and "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         attributes["service.name"] = NAME
-    return Resource.create(attributes)
+    found = Resource.create(attributes)
+    return _HashedOnce(found.attributes, found.schema_url)
 
 
 def wall_ns(monotonic_ns: int) -> int:

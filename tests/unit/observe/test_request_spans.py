@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.trace.span import TraceState
 
 from cubbyhole.observe.spans import RequestSpan, SpanMaker
-from cubbyhole.observe.traces import remote_parent
+from cubbyhole.observe.traces import remote_parent, resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +200,16 @@ def test_an_exception_that_leaves_a_span_s_block_is_in_it(makers: Makers) -> Non
     assert ended.status.status_code is StatusCode.ERROR
     assert ended.status.description == "ValueError: broken"
     assert [event.name for event in ended.events] == ["exception"]
+
+
+def test_the_hash_of_a_resource_is_made_once_and_is_the_sdk_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = resource_of("worker 0")
+    plain = Resource(found.attributes, found.schema_url)
+    assert (hash(found), found) == (hash(plain), plain)
+    monkeypatch.setattr(Resource, "__hash__", lambda _: 1 / 0)
+    assert hash(found) == hash(found)
 
 
 def test_a_parent_is_read_as_the_propagator_reads_it() -> None:
