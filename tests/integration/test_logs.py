@@ -12,6 +12,7 @@ import pytest
 import requests
 from tests.conftest import poll_until
 
+from cubbyhole.seen.attached import attach
 from cubbyhole.testing.serving import Served, serving
 
 if TYPE_CHECKING:
@@ -182,3 +183,29 @@ def test_without_the_option_only_failures_and_who_asks_get_an_id() -> None:
         named = {"X-Request-ID": "mine"}
         answer = requests.post(url, json={"input": 1}, headers=named, timeout=20)
         assert answer.headers["x-request-id"] == "mine"
+
+
+@pytest.mark.parametrize("lane", ["steps", "behind_fastapi"])
+def test_a_line_of_the_access_log_goes_by_the_clients_id_or_its_entrys(lane: str) -> None:
+    arguments = ["--access-log", "--log", "json"]
+    with serving(f"{SERVERS}:{lane}", arguments=arguments, timeout_s=60) as server:
+        url = f"{server.url}/predict"
+        assert requests.post(url, json={"input": 1}, timeout=20).ok
+        assert requests.post(url, json={"raise": 1}, timeout=20).status_code == 500
+        named = {"X-Request-ID": "gave-up"}
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(url, json={"sleep_s": 2}, headers=named, timeout=0.5)
+
+        def logged() -> dict[int, dict[str, Any]]:
+            found = [one for one in said(server, "request") if one.get("path") == "/predict"]
+            return {one["status"]: one for one in found if one["logger"] == "cubbyhole.access"}
+
+        by_status = poll_until(
+            lambda: found if (found := logged()).keys() >= {200, 500, 499} else {}
+        )
+        with attach(server.pid) as seen:
+            ended = {str(entry.id): entry.outcome for entry in seen.history()}
+        assert ended[by_status[200]["request_id"]] == "answered"
+        assert ended[by_status[500]["request_id"]] == "failed"
+        assert by_status[499]["request_id"] == "gave-up"
+        assert not said(server, "Exception in ASGI application")

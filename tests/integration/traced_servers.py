@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import cubbyhole as ls
@@ -40,6 +41,7 @@ class Steps(ls.LitAPI):
                 pass
         if x.get("raise"):
             raise ValueError("no such picture\nin two lines")
+        time.sleep(x.get("sleep_s", 0))
         if x.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"output": x.get("input", 0) * 2}

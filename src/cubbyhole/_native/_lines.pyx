@@ -51,6 +51,7 @@ cdef struct Row:  # and then its words, UTF-8; a multiple of eight bytes in all
     int64_t ended_ns
     int64_t took_ns
     int64_t size
+    uint64_t number  # of its entry; 0: it had none
     int32_t status
     int32_t port
     uint32_t lengths[WORDS]
@@ -69,7 +70,7 @@ cdef class Notes:
     One thread notes; one, which may be another, makes lines or takes.
 
     Args:
-        most_bytes: What may be noted and not taken; the rest is counted. A row has 56 bytes and its words.
+        most_bytes: What may be noted and not taken; the rest is counted. A row has 64 bytes and its words.
     """
 
     cdef Rows filling, reading
@@ -89,14 +90,17 @@ cdef class Notes:
     def __len__(self):
         return self.filling.count + self.reading.count
 
-    def note(self, dict scope, int64_t began_ns, int status, int64_t size, bytes name=b""):
-        """Note a request that ends now: its ASGI scope, when it came, its status (0: nobody could be answered), its answer's bytes and id."""
+    def note(self, dict scope, int64_t began_ns, int status, int64_t size, bytes name=b"", uint64_t number=0):
+        """Note a request that ends now: its ASGI scope, when it came, its status (0: nobody could be answered), its answer's bytes and id.
+
+        Without an id it goes by its entry's number.
+        """
         try:
-            self.add(scope, began_ns, status, size, name)
+            self.add(scope, began_ns, status, size, name, number)
         except Exception:  # a middleware of the user's put something odd into the scope
             self.odd += 1
 
-    cdef int add(self, dict scope, int64_t began_ns, int status, int64_t size, bytes name) except -1:
+    cdef int add(self, dict scope, int64_t began_ns, int status, int64_t size, bytes name, uint64_t entry) except -1:
         cdef timespec now
         cdef Word words[WORDS]
         cdef Row *row
@@ -125,7 +129,7 @@ cdef class Notes:
         clock_gettime(CLOCK_MONOTONIC, &now)
         row.ended_ns = now.tv_sec * 1000000000 + now.tv_nsec
         row.took_ns = max(0, row.ended_ns - began_ns)
-        row.size, row.status, row.port = size, status, port
+        row.size, row.status, row.port, row.number = size, status, port, entry
         row.odd, row.whole = 0, <uint32_t>whole
         cdef char *at = <char *>row + sizeof(Row)
         for number in range(WORDS):
@@ -170,6 +174,8 @@ cdef class Notes:
                         words.append(word[:row.lengths[number]].decode("utf-8", "surrogatepass"))
                         word += row.lengths[number]
                     client = None if row.port == NO_CLIENT else (words[HOST], row.port)
+                    if not words[NAME] and row.number:
+                        words[NAME] = str(row.number)
                     found.append((
                         row.ended_ns, row.took_ns, words[METHOD], words[PATH], row.status, row.size, client, words[NAME],
                     ))
@@ -276,10 +282,12 @@ cdef class Notes:
                 self.put(b":", 1)
                 self.put_number(<uint64_t>row.port, 1)
             self.put(around[7].data, around[7].size)
-            if row.lengths[NAME] == 0:
-                self.put(b"-", 1)
-            else:
+            if row.lengths[NAME]:
                 self.put_word(row, NAME, word, escape)
+            elif row.number:
+                self.put_number(row.number, 1)
+            else:
+                self.put(b"-", 1)
             self.put(around[8].data, around[8].size)
         return 0
 

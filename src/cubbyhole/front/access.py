@@ -17,6 +17,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cubbyhole.core.clock import now_ns
+from cubbyhole.front.exchange import GONE
+from cubbyhole.front.intake import client_id
+from cubbyhole.front.lane import ENTRY
 from cubbyhole.observe.access_lines import write_lines
 from cubbyhole.observe.notes import Notes
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cubbyhole.access")
 
 WRITE_EVERY_S = 0.5  # each time the thread and the event loop get into each other's way a little
-MOST_BYTES = 8 << 20  # some 80,000 requests; a disk that stops must not take the front's memory
+MOST_BYTES = 8 << 20  # some 90,000 requests; a disk that stops must not take the front's memory
 LOST = ("too many at once", "something odd in their scope")  # as `Notes.lost` counts
 
 
@@ -55,6 +58,10 @@ class Answer:
                 if key == b"x-request-id":
                     self.name = value
         return self._send(message)
+
+    def name_in(self, scope: Any) -> bytes:
+        """Return the id that it had, else the one that its client sent."""
+        return self.name or client_id(scope.get("headers", []))
 
 
 class AccessLog:
@@ -83,7 +90,8 @@ class AccessLog:
         try:
             await self._app(scope, receive, answer.send)
         finally:
-            self.note(scope, began_ns, answer.status, answer.size, answer.name)
+            name = answer.name_in(scope)
+            self.note(scope, began_ns, answer.status, answer.size, name, scope.get(ENTRY, 0))
 
     def write(self) -> None:
         """Write what is noted."""
@@ -136,7 +144,9 @@ def logged(base: type[Lane], log: AccessLog) -> type[Lane]:
             try:
                 await super()._reply(scope, answer.send, exchange, waiter, collected)
             finally:
-                log.note(scope, waiter.since_ns, answer.status, answer.size, answer.name)
+                name = answer.name_in(scope)
+                status = answer.status or GONE.status
+                log.note(scope, waiter.since_ns, status, answer.size, name, waiter.id)
 
         async def _turn_away(
             self, scope: Any, receive: Any, send: Any, error: Exception, received_ns: int
@@ -145,10 +155,11 @@ def logged(base: type[Lane], log: AccessLog) -> type[Lane]:
             try:
                 await super()._turn_away(scope, receive, answer.send, error, received_ns)
             finally:
-                log.note(scope, received_ns, answer.status, answer.size, answer.name)
+                name = answer.name_in(scope)
+                log.note(scope, received_ns, answer.status or GONE.status, answer.size, name)
 
         def _abandon(self, scope: Any, exchange: Exchange, waiter: Waiter) -> None:
             super()._abandon(scope, exchange, waiter)
-            log.note(scope, waiter.since_ns, 0, 0)
+            log.note(scope, waiter.since_ns, 0, 0, client_id(scope["headers"]), waiter.id)
 
     return LoggedLane

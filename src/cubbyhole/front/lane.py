@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ENTRY = (
+    "cubbyhole.entry"  # in a scope of the slow lane: the entry's number, for who stands around it
+)
 STARTING = Failure("starting", 503, "Server is still starting up")
 
 
@@ -128,7 +131,7 @@ class Lane:
                 await send(start)
                 await send({"type": "http.response.body", "body": content})
                 if self._note is not None:
-                    self._note(scope, received_ns, outcome.status, len(content))
+                    self._note(scope, received_ns, outcome.status, len(content), b"", waiter.id)
                 return None
         return await self._reply(scope, send, exchange, waiter, collected)
 
@@ -175,6 +178,8 @@ class Lane:
         waiter = exchange.submit(entry, receive)
         if self._named:
             waiter.name = client_id(scope["headers"])
+        if self._inside_fastapi:
+            scope[ENTRY] = waiter.id
         return waiter
 
     def _rank(
@@ -276,8 +281,8 @@ class Lane:
     ) -> None:
         """Answer a request that has no entry, for the reason `error`; it came at `received_ns`."""
         if isinstance(error, ClientLeft):
-            return
-        if isinstance(error, (BodyTooLarge, EntryTooLarge)):
+            await self._answer_nobody(send)
+        elif isinstance(error, (BodyTooLarge, EntryTooLarge)):
             self._desk.reject(error.code)
             unread = isinstance(error, BodyTooLarge) and error.unread
             await self._refuse_body(scope, send, receive, unread=unread)
@@ -312,7 +317,7 @@ class Lane:
         extra: Headers,
     ) -> None:
         if failure is GONE:
-            return
+            return await self._answer_nobody(send)
         request_id = client_id(scope["headers"])
         if not request_id and not self._ids:  # with it the client can ask: cubbyhole inspect ID
             extra.append((b"x-request-id", b"%d" % waiter.id))
@@ -323,7 +328,13 @@ class Lane:
             request_id=request_id,
             received_ns=waiter.since_ns,
         )
-        await self._fail(send, failure, extra)
+        return await self._fail(send, failure, extra)
+
+    async def _answer_nobody(self, send: Any) -> None:
+        """The client left. To middlewares of the user's an app that sends nothing is broken, so they get something that goes nowhere."""
+        if self._inside_fastapi:
+            await send({"type": "http.response.start", "status": GONE.status, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
 
     async def _fail(self, send: Any, failure: Failure, extra: Headers) -> None:
         if not self._inside_fastapi or self._error_key != "detail":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8192  # lines of one call
 # When it ended (monotonic, ns), how long it took (ns), method, path, status, bytes of its body, the client's host and port, its id.
 Answered: TypeAlias = tuple[int, int, str, str, int, int, "tuple[str, int] | None", str]
-_ROW_BYTES = 56  # in C; here it is more
+_ROW_BYTES = 64  # in C; here it is more
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "\\"}
 
 
@@ -29,7 +29,7 @@ class PlainNotes:
     """Requests that were answered.
 
     Args:
-        most_bytes: What may be noted and not taken; the rest is counted. A row has 56 bytes and its words.
+        most_bytes: What may be noted and not taken; the rest is counted. A row has 64 bytes and its words.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -42,7 +42,13 @@ class PlainNotes:
         return len(self._rows)
 
     def note(
-        self, scope: dict[str, Any], began_ns: int, status: int, size: int, name: bytes = b""
+        self,
+        scope: dict[str, Any],
+        began_ns: int,
+        status: int,
+        size: int,
+        name: bytes = b"",
+        number: int = 0,
     ) -> None:
         """Note a request that ends now.
 
@@ -52,6 +58,7 @@ class PlainNotes:
             status: HTTP status; 0: nobody could be answered.
             size: Of the answer's body, in bytes.
             name: Its X-Request-ID.
+            number: Of its entry, by which it goes without a name; 0: it had none.
         """
         try:
             ended_ns = now_ns()
@@ -68,7 +75,8 @@ class PlainNotes:
             self._left_out += 1
             return
         self._bytes += row_bytes
-        took_ns, word = max(0, ended_ns - began_ns), name.decode("latin-1")
+        took_ns = max(0, ended_ns - began_ns)
+        word = name.decode("latin-1") or (str(number) if number else "")
         self._rows.append((ended_ns, took_ns, method, path, status, size, peer, word))
 
     def lost(self) -> tuple[int, int]:

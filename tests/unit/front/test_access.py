@@ -66,7 +66,7 @@ async def test_what_a_stopped_disk_does_not_take_is_counted_not_kept(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "cubbyhole.access")
-    monkeypatch.setattr(access, "MOST_BYTES", 200)  # of 56 and the words: two
+    monkeypatch.setattr(access, "MOST_BYTES", 200)  # of 64 and the words: two
     served = AccessLog(app)
     for _ in range(5):
         await served(scope("/predict"), None, send)

@@ -42,11 +42,12 @@ def written(logger: logging.Logger) -> list[str]:
     return list(lines)
 
 
-CASES: list[tuple[str, str, int, int, Any, bytes]] = [
-    ("POST", "/predict", 200, 17, ("127.0.0.1", 54388), b"order-17"),
-    ("GET", '/a b\nc"\\', 404, 0, None, b""),
-    ("POST", "/\ud800\u00e9\u4e2d", 0, 1 << 40, ("::1", 1), b"\xe9 \x85"),
-    ("PUT", "", 599, 9_999_999_999, ("unix:/a b", 0), b'"'),
+CASES: list[tuple[str, str, int, int, Any, bytes, int]] = [
+    ("POST", "/predict", 200, 17, ("127.0.0.1", 54388), b"order-17", 7),
+    ("POST", "/predict", 200, 17, ("127.0.0.1", 54388), b"", (1 << 63) + 7),
+    ("GET", '/a b\nc"\\', 404, 0, None, b"", 0),
+    ("POST", "/\ud800\u00e9\u4e2d", 0, 1 << 40, ("::1", 1), b"\xe9 \x85", 0),
+    ("PUT", "", 599, 9_999_999_999, ("unix:/a b", 0), b'"', 0),
 ]
 
 
@@ -58,9 +59,9 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 def noted(kind: Any, took_ns: int = 1_234_567) -> Any:
     notes = kind(MOST_BYTES)
-    for method, path, status, size, client, name in CASES:
+    for method, path, status, size, client, name, number in CASES:
         scope = {"method": method, "path": path, "client": client}
-        notes.note(scope, now_ns() - took_ns, status, size, name)
+        notes.note(scope, now_ns() - took_ns, status, size, name, number)
     return notes
 
 
