@@ -45,9 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ENTRY = (
-    "cubbyhole.entry"  # in a scope of the slow lane: the entry's number, for who stands around it
-)
+ENTRY = "cubbyhole.entry"  # in a scope of the slow lane: the entry's number, for the access log
 STARTING = Failure("starting", 503, "Server is still starting up")
 
 
