@@ -84,6 +84,10 @@ def scrape(port: str) -> int:
 
 def observer(pid: str) -> Callable[[], int]:
     """Draw what `top` draws."""
+    import io
+
+    import typer
+
     from cubbyhole.cli.stats import look
     from cubbyhole.cli.top import picture, take_sample
     from cubbyhole.seen.attached import attach
@@ -93,7 +97,7 @@ def observer(pid: str) -> Callable[[], int]:
 
     def draw() -> int:
         now = take_sample(attached)
-        picture(attached, samples[0], now)
+        typer.echo(picture(attached, samples[0], now), file=io.StringIO())
         samples[0] = now
         look(attached)
         attached.history()

@@ -286,6 +286,10 @@ def test_with_a_sampler_of_the_users_the_sdk_makes_the_spans() -> None:
     assert spans["worker"].parent == spans["queue"].parent == spans["POST /predict"].id
     assert spans["mine"].parent == spans["predict"].id
     assert spans["worker"].state == "vendor=t61"
+    with traced("steps", OTEL_TRACES_SAMPLER="always_off") as (server, collector):
+        assert Trace(server, collector).ask({"input": 1}).ok  # which ours would have traced
+        assert server.stop() == 0
+        assert not collector.spans
 
 
 def test_spans_of_user_code_hang_below_predict(trace: Trace) -> None:

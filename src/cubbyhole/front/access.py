@@ -143,10 +143,10 @@ def logged(base: type[Lane], log: AccessLog) -> type[Lane]:
             answer = Answer(send)
             try:
                 await super()._reply(scope, answer.send, exchange, waiter, collected)
+                answer.status = answer.status or GONE.status
             finally:
                 name = answer.name_in(scope)
-                status = answer.status or GONE.status
-                log.note(scope, waiter.since_ns, status, answer.size, name, waiter.id)
+                log.note(scope, waiter.since_ns, answer.status, answer.size, name, waiter.id)
 
         async def _turn_away(
             self, scope: Any, receive: Any, send: Any, error: Exception, received_ns: int
@@ -154,9 +154,9 @@ def logged(base: type[Lane], log: AccessLog) -> type[Lane]:
             answer = Answer(send)
             try:
                 await super()._turn_away(scope, receive, answer.send, error, received_ns)
+                answer.status = answer.status or GONE.status
             finally:
-                name = answer.name_in(scope)
-                log.note(scope, received_ns, answer.status or GONE.status, answer.size, name)
+                log.note(scope, received_ns, answer.status, answer.size, answer.name_in(scope))
 
         def _abandon(self, scope: Any, exchange: Exchange, waiter: Waiter) -> None:
             super()._abandon(scope, exchange, waiter)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Names = list[tuple[str, ...]]  # of each sample, and its labels' values
 
 
+FORMATS_MOST = 4
+
+
 class _Once(Collector):
     """Families that were made, for an encoder that wants a registry."""
 
@@ -48,7 +51,10 @@ class Exposition:
             families: Without time stamps and exemplars.
             accept: As in the header: OpenMetrics where a scraper asks for it, else Prometheus' text format.
         """
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except ValueError:  # "version=abc"
+            encode, content_type = choose_encoder("")
         samples = [sample for family in families for sample in family.samples]
         names: Names = [(sample.name, *sample.labels.values()) for sample in samples]
         values = [floatToGoString(sample.value) for sample in samples]  # type: ignore[no-untyped-call]
@@ -61,6 +67,10 @@ class Exposition:
         text = encode(registry)
         between = text_between(text.decode(), values)
         if between:
+            if (
+                len(self._known) >= FORMATS_MOST
+            ):  # a content type has the version that the client asks for
+                self._known.clear()
             self._known[content_type] = (names, between)
         return text, content_type
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spans of requests, made without the SDK's tracer; all around them is the SDK's: ids, limits, processors, exporters.
 
-The SDK takes 40 us for a span, and four times that between two requests, whose code and data fill the caches: a sampler that is asked
-for each span although its request was chosen before, a copy of all that is in it, locks. These take a third of it. They are
+The SDK takes 40 us for a span, and several times that between two requests, whose code and data fill the caches: it asks a sampler for
+each although its request was chosen before, and makes lists and locks for what most spans do not have. These take a third of it. They are
 for a provider that is ours; where user code has set one, or a sampler, its tracer makes all spans (traces.py).
 
 Flow:  traces.Tracer -> **SpanMaker.start** -> **RequestSpan** -> its end -> the provider's processors
@@ -63,7 +63,7 @@ class SpanMaker:
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[Link] = (),
-        start_ns: int | None = None,
+        start_time: int | None = None,
     ) -> Span:
         """Begin a span; one that is not recorded, where its parent is not.
 
@@ -73,7 +73,7 @@ class SpanMaker:
             kind: Of the span.
             attributes: Its first ones.
             links: To other spans.
-            start_ns: Time of day; None: now.
+            start_time: Time of day, in ns; None: now.
         """
         span_id = self._ids.generate_span_id()
         if parent is None:
@@ -84,7 +84,7 @@ class SpanMaker:
             context = SpanContext(parent.trace_id, span_id, False, flags, parent.trace_state)
             if not sampled:
                 return NonRecordingSpan(context)
-        span = RequestSpan(self, name, context, parent, kind, start_ns or time.time_ns())
+        span = RequestSpan(self, name, context, parent, kind, start_time or time.time_ns())
         if attributes:
             span.set_attributes(attributes)
         if links:

@@ -179,7 +179,7 @@ class Tracer:
         parent = trace.get_current_span().get_span_context()  # user code in a front may have one
         if self._maker is not None:
             above = parent if parent.is_valid else remote_parent(carrier)
-            return self._maker.start(name, above, kind, attributes, start_ns=wall_ns(start_ns))
+            return self._maker.start(name, above, kind, attributes, start_time=wall_ns(start_ns))
         context = _propagator.extract(carrier) if carrier and not parent.is_valid else None
         return self._tracer.start_span(
             name,
@@ -197,7 +197,7 @@ class Tracer:
         start_time = None if start_ns is None else wall_ns(start_ns)
         if self._maker is not None:
             above = parent.get_span_context()
-            return self._maker.start(name, above, links=to, start_ns=start_time)
+            return self._maker.start(name, above, links=to, start_time=start_time)
         return self._tracer.start_span(
             name, trace.set_span_in_context(parent), links=to, start_time=start_time
         )

@@ -13,7 +13,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from cubbyhole.observe.exposition import Exposition, text_between
+from cubbyhole.observe.exposition import FORMATS_MOST, Exposition, text_between
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -60,6 +60,16 @@ def test_each_format_has_its_own_lines() -> None:
         assert b"EOF" not in plain[0]
         assert open_[1].startswith("application/openmetrics-text")
         assert plain[1].startswith("text/plain")
+
+
+def test_versions_that_a_client_makes_up_take_no_memory_and_no_answer() -> None:
+    exposition = Exposition()
+    for number in range(50):
+        text, content_type = exposition.text(some(1.0, "/a"), f"application/openmetrics-text; version=1.{number}")  # fmt: skip
+        assert text.endswith(b"# EOF\n")
+        assert f"version=1.{number};" in content_type
+    assert len(exposition._known) <= FORMATS_MOST
+    assert exposition.text(some(1.0, "/a"), "application/openmetrics-text; version=abc") == exposition.text(some(1.0, "/a"), PLAIN)  # fmt: skip
 
 
 def test_a_text_that_does_not_end_its_lines_with_the_values_is_not_taken_apart() -> None:

@@ -147,7 +147,7 @@ def test_what_is_sent_is_what_the_sdk_sends(
     above = trace.set_span_in_context(trace.NonRecordingSpan(parent)) if parent else None
     first, to = {"first": 1}, [Link(OTHER, {"n": 1})]
     theirs = makers.tracer.start_span("name", above, SpanKind.SERVER, first, to, start_time=5)
-    ours = makers.maker.start("name", parent, SpanKind.SERVER, first, to, start_ns=5)
+    ours = makers.maker.start("name", parent, SpanKind.SERVER, first, to, start_time=5)
     for span in (theirs, ours):
         call(span)
         span.end(100)
