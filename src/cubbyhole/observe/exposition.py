@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Names = list[tuple[str, ...]]  # of each sample, and its labels' values
 
 
-FORMATS_MOST = 4
+FORMATS_MOST = 4  # whose lines are kept; a client may ask for any version of OpenMetrics
 
 
 class _Once(Collector):
@@ -53,7 +53,7 @@ class Exposition:
         """
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # "version=abc"
+        except (TypeError, ValueError):  # "version=abc", which the library does not expect
             encode, content_type = choose_encoder("")
         samples = [sample for family in families for sample in family.samples]
         names: Names = [(sample.name, *sample.labels.values()) for sample in samples]
@@ -67,9 +67,7 @@ class Exposition:
         text = encode(registry)
         between = text_between(text.decode(), values)
         if between:
-            if (
-                len(self._known) >= FORMATS_MOST
-            ):  # a content type has the version that the client asks for
+            if len(self._known) >= FORMATS_MOST:
                 self._known.clear()
             self._known[content_type] = (names, between)
         return text, content_type
